@@ -1,0 +1,132 @@
+//! Ids of a fixed size, so that an attempt costs no allocation.
+
+use crate::model::Timestamp;
+
+/// An id: a Swarm id (25 characters) or any text up to 31 bytes as it is, a container id (64 hex digits) as its 32
+/// bytes, any longer text as its FNV-1a hash of 128 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key([u8; 32]);
+
+impl Key {
+    pub(super) fn new(id: &str) -> Self {
+        let bytes = id.as_bytes();
+        let mut key = [0; 32];
+        if bytes.len() < 32 {
+            key[..bytes.len()].copy_from_slice(bytes);
+        } else if let Some(hex) = from_hex(bytes) {
+            key = hex;
+        } else {
+            key[..16].copy_from_slice(&fnv_128(bytes).to_be_bytes());
+            key[31] = 0xff;
+        }
+        Self(key)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0[0] == 0
+    }
+}
+
+fn from_hex(bytes: &[u8]) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = bytes.try_into().ok()?;
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = hex_value(pair[0])? << 4 | hex_value(pair[1])?;
+    }
+    Some(key)
+}
+
+const fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+fn fnv_128(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+/// FNV-1a of 64 bits: for ids that are shown, the same on every machine.
+pub(super) fn fnv_64<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
+    parts
+        .into_iter()
+        .flat_map(|part| part.iter().chain(&[0]))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// A slot of a service: its number, or for a global service its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Slot(u64);
+
+impl Slot {
+    /// The slot of a task: `Slot`, or where that is 0 the node.
+    pub(super) fn of_task(slot: u64, node_id: &str) -> Self {
+        if slot > 0 { Self(slot) } else { Self::of_node(node_id) }
+    }
+
+    /// The slot in a task's name: `service.slot.task` or `service.node.task`; a service's name may hold dots.
+    pub(super) fn of_task_name(name: &str) -> Self {
+        match name.rsplit('.').nth(1) {
+            Some(part) => part.parse().map_or_else(|_| Self::of_node(part), Self),
+            None => Self(0),
+        }
+    }
+
+    fn of_node(node_id: &str) -> Self {
+        if node_id.is_empty() { Self(0) } else { Self(fnv_64([node_id.as_bytes()]) | 1 << 63) }
+    }
+}
+
+/// When something falls due; ties are told apart by the key, so that the order is the same in every run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub(super) at: Timestamp,
+    pub(super) key: Key,
+    pub(super) what: DueWhat,
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// What falls due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum DueWhat {
+    /// A Swarm attempt that has ended is judged.
+    Attempt,
+    /// What happened to a container that an engine restarts is judged.
+    Container,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_tell_ids_apart() {
+        let ids = [
+            "",
+            "a",
+            "4f3jujwf9psjz6npxsq36v4px",
+            &"ab".repeat(32),
+            &"AB".repeat(32),
+            &"x".repeat(40),
+            &"x".repeat(41),
+        ];
+        for (index, a) in ids.iter().enumerate() {
+            for b in &ids[index + 1..] {
+                assert_ne!(Key::new(a), Key::new(b), "{a} {b}");
+            }
+        }
+        assert!(Key::new("").is_empty());
+    }
+
+    #[test]
+    fn a_slot_is_the_same_by_task_and_by_name() {
+        assert_eq!(Slot::of_task(3, "node"), Slot::of_task_name("a.b.3.4f3jujwf9psjz6npxsq36v4px"));
+        assert_eq!(Slot::of_task(0, "rrao0w"), Slot::of_task_name("web.rrao0w.4f3jujwf9psjz6npxsq36v4px"));
+        assert_ne!(Slot::of_task(0, "rrao0w"), Slot::of_task(0, "l3xp4l"));
+    }
+}

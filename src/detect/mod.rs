@@ -1,0 +1,23 @@
+//! Observations to storms. Pure: time comes with the observation, and the same observations give the same verdicts.
+//!
+//! An attempt is one task of a Swarm service, or one start of a container that its engine restarts. Facts about it
+//! come from tasks, events and log lines, in any order and more than once; they are joined by its id, and it is
+//! judged [`Settings::slack`] after its end. Failed attempts of a subject are counted against two governor quotas on
+//! event time; the one that trips begins a storm. A storm subsides when nothing has failed for three loop periods.
+//!
+//! Not every stop is a failure: what somebody ordered, what a job or a cron-like service does at its end, and a
+//! container that is removed when it ends, are calm.
+
+mod advice;
+mod attempt;
+mod cause;
+mod container;
+mod detector;
+mod key;
+mod quota;
+mod settings;
+mod subject;
+mod verdict;
+
+pub use detector::{Counters, Detector, Suspect};
+pub use settings::Settings;

@@ -1,0 +1,505 @@
+//! What is kept of one subject, and its way from calm through suspect to storm and back.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::key::{Key, Slot};
+use super::quota::{Limiter, Quotas};
+use super::settings::Settings;
+use crate::model::{Cause, CauseCounts, RestartPolicy, Subject, Timestamp};
+
+/// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
+const RECENT_MAX: usize = 16;
+/// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
+const SLOTS_MAX: usize = 1024;
+/// How many nodes of one storm are named.
+const NODES_MAX: usize = 100;
+/// How long an error text is kept, in bytes.
+pub(super) const DETAIL_LIMIT_BYTES: usize = 512;
+/// `MaxAttempts` up to which a service is waited for to give up. Beyond it, it storms before it does.
+const GIVES_UP_MAX: u64 = 20;
+/// Failures in a row of one slot from which history alone tells a loop: Swarm keeps 5 tasks a slot, one of them
+/// mostly the attempt under way.
+const HISTORY_FAILURES: usize = 4;
+/// The slowest loop that history alone tells: five of them are what the slow quota trips at.
+const HISTORY_PERIOD_MAX: Duration = Duration::from_secs(12 * 60);
+
+/// What is kept of one subject.
+#[derive(Debug)]
+pub(super) struct SubjectState {
+    pub(super) subject: Subject,
+    pub(super) key: Key,
+    pub(super) generation: u32,
+    pub(super) image: Box<str>,
+    pub(super) policy: Option<Policy>,
+    pub(super) last_seen: Timestamp,
+    /// Attempts that have not been judged.
+    pub(super) open: Vec<u32>,
+    /// Attempts that have been, oldest first.
+    pub(super) settled: VecDeque<u32>,
+    /// The highest `Version.Index` of attempts forgotten: an unknown task below it is one of them, listed again.
+    pub(super) forgotten_version: u64,
+    pub(super) ran_out_of_memory: bool,
+    pub(super) episodes: u32,
+    /// There once it has failed.
+    pub(super) failing: Option<Box<Failing>>,
+}
+
+/// What the specification says about retrying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub(super) restart: RestartPolicy,
+    pub(super) is_job: bool,
+    pub(super) force_update: u64,
+    pub(super) has_memory_limit: bool,
+}
+
+/// What is kept of a subject that has failed.
+#[derive(Debug)]
+pub(super) struct Failing {
+    limiter: Limiter,
+    slots: Vec<SlotState>,
+    recent: VecDeque<Failure>,
+    pub(super) last: Timestamp,
+    fast: Run,
+    slow: Run,
+    /// The last words of each cause.
+    details: Vec<(Cause, Box<str>)>,
+    pub(super) storm: Option<Episode>,
+}
+
+/// Failures that follow one another closely enough for one quota to count them together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Run {
+    since: Timestamp,
+    /// When the attempt that failed first was made.
+    first_created: Timestamp,
+    failed: u64,
+    /// Attempts made since that did not fail.
+    others: u64,
+    causes: CauseCounts,
+    nodes: BTreeSet<u32>,
+}
+
+/// A storm that goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Episode {
+    pub(super) run: Run,
+    pub(super) attempts: u64,
+    pub(super) detected: Timestamp,
+    pub(super) detected_after: u64,
+    /// The cause that was said last.
+    pub(super) said: Cause,
+}
+
+#[derive(Debug)]
+struct SlotState {
+    slot: Slot,
+    last: Timestamp,
+    /// Mean time between its failures, later ones weighing more; zero while there was only one.
+    period: Duration,
+    /// Failures since the specification last changed.
+    failures: u64,
+    limiter: Limiter,
+}
+
+/// One failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub(super) at: Timestamp,
+    pub(super) created: Timestamp,
+    pub(super) slot: Slot,
+    pub(super) node: u32,
+    pub(super) cause: Cause,
+    pub(super) exit_zero: bool,
+}
+
+/// What a failure led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    Onset,
+    Cause { from: Cause, to: Cause },
+}
+
+impl SubjectState {
+    pub(super) fn new(subject: Subject, key: Key, generation: u32, at: Timestamp) -> Self {
+        Self {
+            subject,
+            key,
+            generation,
+            image: "".into(),
+            policy: None,
+            last_seen: at,
+            open: Vec::new(),
+            settled: VecDeque::new(),
+            forgotten_version: 0,
+            ran_out_of_memory: false,
+            episodes: 0,
+            failing: None,
+        }
+    }
+
+    pub(super) fn storm(&self) -> Option<&Episode> {
+        self.failing.as_ref()?.storm.as_ref()
+    }
+
+    pub(super) fn storm_mut(&mut self) -> Option<&mut Episode> {
+        self.failing.as_mut()?.storm.as_mut()
+    }
+
+    /// Takes over what a listing says about retrying; a changed specification starts the count afresh.
+    pub(super) fn set_policy(&mut self, policy: Policy, image: &str) {
+        if self.policy.is_some_and(|known| known != policy) || (!self.image.is_empty() && *self.image != *image) {
+            self.spec_changed();
+        }
+        self.policy = Some(policy);
+        if *self.image != *image && !image.is_empty() {
+            self.image = image.into();
+        }
+    }
+
+    /// Swarm counts attempts by specification.
+    pub(super) fn spec_changed(&mut self) {
+        if let Some(failing) = &mut self.failing {
+            for slot in &mut failing.slots {
+                slot.failures = 0;
+            }
+        }
+    }
+
+    /// Keeps the engine's words for a cause.
+    pub(super) fn say(&mut self, quotas: &Quotas, cause: Cause, text: &str) {
+        let text = cut(text);
+        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        match failing.details.iter_mut().find(|entry| entry.0 == cause) {
+            Some(entry) if *entry.1 == *text => {}
+            Some(entry) => entry.1 = text.into(),
+            None => failing.details.push((cause, text.into())),
+        }
+    }
+
+    /// The cause of words that were heard before.
+    pub(super) fn heard(&self, text: &str) -> Option<Cause> {
+        let text = cut(text);
+        self.failing.as_ref()?.details.iter().find(|entry| *entry.1 == *text).map(|entry| entry.0)
+    }
+
+    /// An attempt that did not fail was judged.
+    pub(super) fn went_otherwise(&mut self, created: Timestamp) {
+        let Some(failing) = &mut self.failing else { return };
+        if failing.storm.is_none() {
+            for run in [&mut failing.fast, &mut failing.slow] {
+                run.others += u64::from(run.failed > 0 && created >= run.first_created);
+            }
+        }
+    }
+
+    /// Counts a failed attempt. `open_since` says how many attempts made at or after a moment are open.
+    pub(super) fn fail(
+        &mut self,
+        failure: Failure,
+        settings: &Settings,
+        quotas: &Quotas,
+        open_since: impl Fn(&Self, Timestamp) -> u64,
+    ) -> Change {
+        let gives_up_after = self.gives_up_after();
+        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        let is_late = failure.at < failing.last;
+        let slot = failing.slot(failure.slot, quotas);
+        let in_slot = slot.count(&failure);
+        let slow_trips = !is_late && !failure.exit_zero && quotas.trips(&slot.limiter, failure.at);
+        failing.remember(failure);
+        let fast_trips = if is_late { failing.judge_again(quotas) } else { quotas.trips(&failing.limiter, failure.at) };
+        failing.fast.add(&failure, failing.last, settings.per * settings.failures.get());
+        failing.slow.add(&failure, failing.last, settings.slow_per);
+        failing.last = failing.last.max(failure.at);
+        if let Some(storm) = &mut failing.storm {
+            storm.add(&failure, settings);
+            return failing.cause_change();
+        }
+        let may_give_up = gives_up_after.is_some_and(|limit| in_slot <= limit);
+        if may_give_up || !(fast_trips || slow_trips) {
+            return Change::None;
+        }
+        let run = if fast_trips { failing.fast.clone() } else { failing.slow.clone() };
+        self.begin(run, failure.at, open_since);
+        Change::Onset
+    }
+
+    /// One failure turned out to have another cause.
+    pub(super) fn correct(&mut self, at: Timestamp, slot: Slot, from: Cause, to: Cause) -> Change {
+        let Some(failing) = &mut self.failing else { return Change::None };
+        if let Some(failure) = failing.recent.iter_mut().find(|f| f.at == at && f.slot == slot && f.cause == from) {
+            failure.cause = to;
+        }
+        let runs =
+            [Some(&mut failing.fast), Some(&mut failing.slow), failing.storm.as_mut().map(|storm| &mut storm.run)];
+        for run in runs.into_iter().flatten().filter(|run| at >= run.since) {
+            run.causes.remove(from);
+            run.causes.add(to);
+        }
+        failing.cause_change()
+    }
+
+    /// Whether the history of its slots alone tells that it loops; if so a storm has begun.
+    pub(super) fn judge_history(
+        &mut self,
+        now: Timestamp,
+        settings: &Settings,
+        history: impl Fn(&Self, Slot) -> SlotHistory,
+        open_since: impl Fn(&Self, Timestamp) -> u64,
+    ) -> bool {
+        let gives_up_after = self.gives_up_after();
+        let Some(failing) = &self.failing else { return false };
+        if failing.storm.is_some() {
+            return false;
+        }
+        let loops = failing.slots.iter().any(|slot| {
+            let found = history(self, slot.slot);
+            let Some(period) = found.period() else { return false };
+            let stable = settings.hold_down_min.max(period * 3);
+            let is_recent = found.failures.last().is_some_and(|last| now.since(*last) <= stable);
+            let is_stable = found.running_since.is_some_and(|since| now.since(since) >= stable);
+            let gives_up = gives_up_after.is_some_and(|limit| found.failures.len() as u64 <= limit);
+            let is_slow = period > if found.has_exit_zero { settings.per } else { HISTORY_PERIOD_MAX };
+            found.failures.len() >= HISTORY_FAILURES && is_recent && !is_stable && !gives_up && !is_slow
+        });
+        if loops {
+            let run = failing.slow.clone();
+            let at = failing.last;
+            self.begin(run, at, open_since);
+        }
+        loops
+    }
+
+    /// When its storm subsides if nothing fails till then.
+    pub(super) fn hold_down_ends(&self, settings: &Settings) -> Option<Timestamp> {
+        let failing = self.failing.as_ref()?;
+        failing.storm.as_ref()?;
+        Some(failing.last.plus(settings.hold_down_min.max(failing.period() * 3)))
+    }
+
+    /// Its storm is over.
+    pub(super) fn subside(&mut self) -> Option<Episode> {
+        let failing = self.failing.as_mut()?;
+        let storm = failing.storm.take();
+        failing.fast = Run::default();
+        failing.slow = Run::default();
+        storm
+    }
+
+    /// A storm that a listing tells of: the engine counted `restarts`.
+    pub(super) fn begin_by_count(&mut self, restarts: u64, failure: Failure, quotas: &Quotas) -> bool {
+        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        if failing.storm.is_some() {
+            return false;
+        }
+        failing.remember(failure);
+        failing.last = failing.last.max(failure.at);
+        let mut run = Run::default();
+        run.add(&failure, failure.at, Duration::ZERO);
+        run.failed = restarts;
+        self.begin(run, failure.at, |_, _| 1);
+        true
+    }
+
+    /// Failures in its last moments, by which it is suspected; zero when it is calm.
+    pub(super) fn suspicion(&self) -> Option<(Timestamp, Duration)> {
+        let failing = self.failing.as_ref()?;
+        (!failing.recent.is_empty()).then(|| (failing.last, failing.period()))
+    }
+
+    fn begin(&mut self, run: Run, detected: Timestamp, open_since: impl Fn(&Self, Timestamp) -> u64) {
+        let attempts = run.failed + run.others + open_since(self, run.first_created);
+        self.episodes += 1;
+        let said = run.causes.top().unwrap_or(Cause::Unknown);
+        let detected_after = run.failed;
+        if let Some(failing) = &mut self.failing {
+            failing.storm = Some(Episode { run, attempts, detected, detected_after, said });
+        }
+    }
+
+    /// How many failures of a slot it takes at least to prove that it does not give up; `None` when it is not meant to.
+    fn gives_up_after(&self) -> Option<u64> {
+        let max_attempts = self.policy?.restart.max_attempts;
+        (1..=GIVES_UP_MAX).contains(&max_attempts).then_some(max_attempts + 1)
+    }
+}
+
+/// What the kept attempts of one slot tell.
+#[derive(Debug, Default)]
+pub(super) struct SlotHistory {
+    /// When its last attempts failed, one after another, oldest first; none between them ended well.
+    pub(super) failures: Vec<Timestamp>,
+    /// One of them is an exit 0.
+    pub(super) has_exit_zero: bool,
+    /// Since when the attempt after them runs.
+    pub(super) running_since: Option<Timestamp>,
+}
+
+impl SlotHistory {
+    fn period(&self) -> Option<Duration> {
+        let (first, last) = (self.failures.first()?, self.failures.last()?);
+        let spaces = u32::try_from(self.failures.len() - 1).ok().filter(|spaces| *spaces > 0)?;
+        Some(last.since(*first) / spaces)
+    }
+}
+
+impl Failing {
+    fn new(quotas: &Quotas) -> Self {
+        Self {
+            limiter: quotas.fast_limiter(),
+            slots: Vec::new(),
+            recent: VecDeque::new(),
+            last: Timestamp::from_nanos(i64::MIN),
+            fast: Run::default(),
+            slow: Run::default(),
+            details: Vec::new(),
+            storm: None,
+        }
+    }
+
+    pub(super) fn detail(&self, cause: Cause) -> &str {
+        self.details.iter().find(|entry| entry.0 == cause).map_or("", |entry| &entry.1)
+    }
+
+    /// Failures a minute, over the last ones.
+    pub(super) fn rate_per_min(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return 0.0 };
+        let span = last.at.since(first.at).as_secs_f64();
+        if span <= 0.0 { 0.0 } else { (self.recent.len() - 1) as f64 * 60.0 / span }
+    }
+
+    /// The loop period: of the slots that failed within the last failures, the longest.
+    fn period(&self) -> Duration {
+        let is_recent = |slot: &&SlotState| self.recent.iter().any(|failure| failure.slot == slot.slot);
+        self.slots.iter().filter(is_recent).map(|slot| slot.period).max().unwrap_or_default()
+    }
+
+    fn slot(&mut self, slot: Slot, quotas: &Quotas) -> &mut SlotState {
+        let index = match self.slots.iter().position(|known| known.slot == slot) {
+            Some(index) => index,
+            None => {
+                if self.slots.len() >= SLOTS_MAX
+                    && let Some(oldest) = (0..self.slots.len()).min_by_key(|index| self.slots[*index].last)
+                {
+                    self.slots.swap_remove(oldest);
+                }
+                let limiter = quotas.slow_limiter();
+                let last = Timestamp::from_nanos(i64::MIN);
+                self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, limiter });
+                self.slots.len() - 1
+            }
+        };
+        &mut self.slots[index]
+    }
+
+    /// Puts a failure in its place among the last ones.
+    fn remember(&mut self, failure: Failure) {
+        let place = self.recent.iter().rposition(|known| known.at <= failure.at).map_or(0, |index| index + 1);
+        self.recent.insert(place, failure);
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Judges the last failures again, in order, because one came late.
+    fn judge_again(&mut self, quotas: &Quotas) -> bool {
+        self.limiter = quotas.fast_limiter();
+        let limiter = &self.limiter;
+        self.recent.iter().fold(false, |tripped, failure| quotas.trips(limiter, failure.at) || tripped)
+    }
+
+    fn cause_change(&mut self) -> Change {
+        let Some(storm) = &mut self.storm else { return Change::None };
+        let mut counts = CauseCounts::default();
+        for failure in &self.recent {
+            counts.add(failure.cause);
+        }
+        let (Some(to), from) = (counts.top(), storm.said) else { return Change::None };
+        let share = counts.iter().find(|entry| entry.0 == to).map_or(0, |entry| entry.1);
+        // Three quarters of the last failures: two causes that take turns are no change.
+        if to == from || share * 4 < self.recent.len() as u64 * 3 {
+            return Change::None;
+        }
+        storm.said = to;
+        Change::Cause { from, to }
+    }
+}
+
+impl SlotState {
+    /// Counts a failure; returns how many the slot has had since the specification changed.
+    fn count(&mut self, failure: &Failure) -> u64 {
+        let spacing = failure.at.since(self.last);
+        if self.failures > 0 && !spacing.is_zero() {
+            self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
+        }
+        self.last = self.last.max(failure.at);
+        self.failures += 1;
+        self.failures
+    }
+}
+
+impl Run {
+    /// Counts a failure; begins anew when the last one is longer ago than `gap`.
+    fn add(&mut self, failure: &Failure, last: Timestamp, gap: Duration) {
+        if self.failed == 0 || failure.at.since(last) > gap {
+            *self = Self { since: failure.at, first_created: failure.created, ..Self::default() };
+        }
+        self.take(failure);
+    }
+
+    fn take(&mut self, failure: &Failure) {
+        self.since = self.since.min(failure.at);
+        self.failed += 1;
+        self.causes.add(failure.cause);
+        if self.nodes.len() < NODES_MAX && failure.node != 0 {
+            self.nodes.insert(failure.node);
+        }
+    }
+
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    pub(super) fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    pub(super) fn causes(&self) -> &CauseCounts {
+        &self.causes
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.nodes.iter().copied()
+    }
+}
+
+impl Episode {
+    fn add(&mut self, failure: &Failure, settings: &Settings) {
+        let is_old_news = self.run.since.since(failure.at) > settings.per * settings.failures.get();
+        if is_old_news {
+            return;
+        }
+        if failure.created < self.run.first_created {
+            // A replica older than the storm: it was not counted when it was made.
+            self.attempts += 1;
+        }
+        self.run.take(failure);
+    }
+
+    /// Counts an attempt that was made while the storm goes on.
+    pub(super) fn count_attempt(&mut self, created: Timestamp) {
+        self.attempts += u64::from(created >= self.run.first_created);
+    }
+}
+
+/// A text cut to the length that is kept.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(DETAIL_LIMIT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,4 @@
+//! squall
+pub mod detect;
+pub mod ingest;
+pub mod model;

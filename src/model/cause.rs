@@ -1,0 +1,170 @@
+use std::fmt;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $variant:ident => $text:literal,)*) => {
+        /// Why an attempt failed: a closed set, the same in code, reports, logs and metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Cause { $($(#[$doc])* $variant,)* }
+
+        impl Cause {
+            /// Every cause, in the order of reports.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The cause as reports, logs and metrics spell it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// The program ended by itself: `task: non-zero exit (N)`, or exit 0 where it is started again for ever.
+    AppExit => "app-exit",
+    /// The kernel killed it for memory.
+    Oom => "oom",
+    /// Its health check failed: `dockerexec: unhealthy container`.
+    HealthCheck => "health-check",
+    /// The program to start is not in the image, or may not be run.
+    Entrypoint => "entrypoint",
+    /// A mount is wrong, mostly a bind source that does not exist.
+    Mount => "mount",
+    /// A volume driver failed or is not there.
+    Volume => "volume",
+    /// A network is missing, or has no address left.
+    Network => "network",
+    /// A published port is taken.
+    Port => "port",
+    /// No node may run it: `no suitable node (...)`.
+    Unschedulable => "unschedulable",
+    /// The registry does not have the image.
+    ImageMissing => "image-missing",
+    /// The registry refused the credentials, or there were none.
+    RegistryAuth => "registry-auth",
+    /// 429: the pull quota of this address or account is spent.
+    RegistryQuota => "registry-quota",
+    /// 429: the registry's abuse limit on requests of every kind.
+    RegistryAbuse => "registry-abuse",
+    /// 429 of a kind that the words do not tell.
+    RegistryLimit => "registry-limit",
+    /// The registry cannot be reached: name, route, connection, time, certificate.
+    RegistryUnreachable => "registry-unreachable",
+    /// The registry answers, with an error of its own (5xx).
+    RegistryError => "registry-error",
+    /// The image is for another platform.
+    Platform => "platform",
+    /// The node's disk is full.
+    DiskFull => "disk-full",
+    /// A secret or config is missing or may not be read.
+    SecretConfig => "secret-config",
+    /// The container runtime or its cgroups failed.
+    Runtime => "runtime",
+    /// The pull failed and no log says why (`No such image` on engines before 29.7).
+    PullFailed => "pull-failed",
+    /// The node was lost.
+    NodeDown => "node-down",
+    /// Nothing that was observed says why.
+    Unknown => "unknown",
+}
+
+impl Cause {
+    /// Whether it is about getting the image, so that dockerd's log may know it better than the task does.
+    pub const fn is_pull(self) -> bool {
+        matches!(
+            self,
+            Self::ImageMissing
+                | Self::RegistryAuth
+                | Self::RegistryQuota
+                | Self::RegistryAbuse
+                | Self::RegistryLimit
+                | Self::RegistryUnreachable
+                | Self::RegistryError
+                | Self::Platform
+                | Self::DiskFull
+                | Self::PullFailed
+        )
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// How many attempts failed by each cause. As large as the causes that occurred, at most all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CauseCounts(Vec<(Cause, u64)>);
+
+impl CauseCounts {
+    /// One more failure by `cause`.
+    pub fn add(&mut self, cause: Cause) {
+        match self.0.binary_search_by_key(&cause, |entry| entry.0) {
+            Ok(at) => self.0[at].1 += 1,
+            Err(at) => self.0.insert(at, (cause, 1)),
+        }
+    }
+
+    /// One failure less by `cause`: it turned out to be another.
+    pub fn remove(&mut self, cause: Cause) {
+        if let Ok(at) = self.0.binary_search_by_key(&cause, |entry| entry.0) {
+            self.0[at].1 -= 1;
+            if self.0[at].1 == 0 {
+                self.0.remove(at);
+            }
+        }
+    }
+
+    /// The cause of most failures; among equals the first in the order of [`Cause::ALL`].
+    pub fn top(&self) -> Option<Cause> {
+        self.0.iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|entry| entry.0)
+    }
+
+    /// Each cause that occurred, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl Serialize for CauseCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (cause, count) in self.iter() {
+            map.serialize_entry(cause.as_str(), &count)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_cause_is_the_same_whatever_the_order() {
+        let mut counts = CauseCounts::default();
+        for cause in [Cause::Oom, Cause::AppExit, Cause::Oom, Cause::AppExit] {
+            counts.add(cause);
+        }
+        assert_eq!(counts.top(), Some(Cause::AppExit));
+        counts.remove(Cause::AppExit);
+        assert_eq!(counts.top(), Some(Cause::Oom));
+        assert_eq!(serde_json::to_string(&counts).expect("json"), r#"{"app-exit":1,"oom":2}"#);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Cause::ALL.len());
+    }
+}

@@ -1,0 +1,137 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Cause, Storm, Subject, Timestamp};
+
+/// The `schema` of a [`Report`]: it changes when a field changes its meaning or goes.
+pub const REPORT_SCHEMA: &str = "squall.report/1";
+
+/// What `replay` and `audit` print with `--format json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`].
+    pub schema: &'static str,
+    /// From the first observation to the last; null when there was none.
+    pub span: Option<Span>,
+    /// Who spoke.
+    pub origins: Vec<OriginReport>,
+    /// The storms, ongoing first, then by onset.
+    pub storms: Vec<Storm>,
+    /// What waits and ought not to; no storms, and no reason for exit status 1.
+    pub findings: Vec<Finding>,
+    /// The services that could storm, where they were asked for; else null.
+    pub risks: Option<Vec<Risk>>,
+    /// How many subjects were judged and found calm.
+    pub calm: u64,
+    /// How many calm subjects were forgotten for want of room.
+    pub forgotten: u64,
+    /// What could not be read.
+    pub skipped: Skipped,
+}
+
+/// A span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// Its last moment.
+    pub to: Timestamp,
+}
+
+/// What one origin said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OriginReport {
+    /// Its name: the node's, or the first part of its files' names.
+    pub id: String,
+    /// Its engine's version, where a node object told it.
+    pub engine: Option<String>,
+    /// How many observations it made.
+    pub observations: u64,
+    /// The spans that it cannot vouch for.
+    pub gaps: Vec<Gap>,
+}
+
+/// A span that an origin cannot vouch for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The last moment before it that was seen.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub to: Timestamp,
+    /// Why.
+    pub why: String,
+}
+
+/// What could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// How many lines or objects.
+    pub lines: u64,
+    /// How many by each reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Skipped {
+    /// One line or object more that could not be read.
+    pub fn add(&mut self, reason: &'static str) {
+        self.lines += 1;
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+}
+
+/// Something that waits and ought not to: no loop, so no storm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of waiting it is.
+    pub kind: FindingKind,
+    /// What waits.
+    pub subject: Subject,
+    /// Why, from the closed set of causes.
+    pub cause: Cause,
+    /// Since when the oldest of its tasks waits.
+    pub since: Timestamp,
+    /// How many of its tasks wait.
+    pub tasks: u64,
+    /// The engine's own words; at most 512 bytes.
+    pub detail: String,
+    /// The nodes concerned, by name where it is known, at most 100.
+    pub nodes: Vec<String>,
+}
+
+/// The kinds of [`Finding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// Tasks that no node takes, for longer than 2 minutes.
+    Pending,
+    /// Tasks that stay in `preparing` for longer than 5 minutes: the pull hangs.
+    HangingPull,
+}
+
+impl FindingKind {
+    /// The kind as reports and logs spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::HangingPull => "hanging-pull",
+        }
+    }
+}
+
+/// A service that would make a costly storm if it failed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Risk {
+    /// The service.
+    pub subject: Subject,
+    /// Its image reference.
+    pub image: String,
+    /// Whether that has a digest: if not, every attempt asks the registry.
+    pub pinned: bool,
+    /// `MaxAttempts` limits the attempts: there is one, and its window is not shorter than the delay.
+    pub limited: bool,
+    /// `Window` is set and shorter than `Delay`, so that `MaxAttempts` is never reached (swarmkit#2936).
+    pub window_shorter_than_delay: bool,
+    /// Requests to the registry a minute, at worst: see `docs` of the command.
+    pub worst_requests_per_min: f64,
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// A moment on the clock of whoever said it: nanoseconds since 1970-01-01T00:00:00Z.
+///
+/// Docker's `timeNano`, SwarmKit's `CreatedAt` and dockerd's `time=` all carry nanoseconds; the range is the years
+/// 1678 to 2261. There is no `now`: a time comes with the observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// Why a text is no [`Timestamp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a time as RFC 3339 writes it")]
+pub struct TimestampError;
+
+impl Timestamp {
+    /// The moment `nanos` nanoseconds after 1970.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// The moment `secs` seconds after 1970; the ends of the range at an overflow.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since 1970.
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Reads RFC 3339 as Docker and SwarmKit write it.
+    ///
+    /// # Errors
+    /// When the text is anything else. Go's zero time (year 1) is an error too: it means "not set".
+    pub fn parse(text: &str) -> Result<Self, TimestampError> {
+        let parsed: jiff::Timestamp = text.parse().map_err(|_| TimestampError)?;
+        i64::try_from(parsed.as_nanosecond()).map(Self).map_err(|_| TimestampError)
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// This moment and `span` more.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
+    /// This moment and `span` less.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(time) => time.fmt(f),
+            Err(_) => write!(f, "{}ns", self.0),
+        }
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_nanoseconds() {
+        let text = "2026-11-20T20:21:26.219223295Z";
+        let time = Timestamp::parse(text).expect("a time");
+        assert_eq!(time.to_string(), text);
+        assert_eq!(time.as_nanos() % 1_000_000_000, 219_223_295);
+        assert_eq!(Timestamp::parse("2026-11-20T21:21:26.219223295+01:00"), Ok(time));
+    }
+
+    #[test]
+    fn what_is_not_set_is_no_time() {
+        assert_eq!(Timestamp::parse("0001-01-01T00:00:00Z"), Err(TimestampError));
+        assert_eq!(Timestamp::parse("yesterday"), Err(TimestampError));
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let end = Timestamp::from_nanos(i64::MAX);
+        assert_eq!(end.plus(Duration::MAX), end);
+        assert_eq!(Timestamp::from_secs(5).since(Timestamp::from_secs(9)), Duration::ZERO);
+    }
+}
