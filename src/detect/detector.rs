@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::subject::{Change, Failure, Policy, SubjectState};
 use crate::model::{
     Cause, ContainerAction, ContainerFact, ContainerListing, Fact, FindingKind, LogFact, LogKind, Mode, NodeFact,
-    Notice, Observation, Order, Owner, ServiceFact, Storm, Subject, SubjectKind, SwarmTask, TaskFact, TaskState,
+    Notice, Observation, Order, Owner, ServiceFact, Storm, Subject, SubjectKind, TaskFact, TaskState,
     Timestamp,
 };
 
@@ -153,10 +153,8 @@ impl Detector {
     pub fn take(&mut self, observation: &Observation<'_>) {
         let at = observation.at;
         match &observation.fact {
-            Fact::Container(fact) => match &fact.owner.swarm {
-                Some(task) if !task.task_id.is_empty() => self.take_task_event(at, fact, task),
-                _ => self.take_container(at, fact),
-            },
+            Fact::Container(fact) if fact.task_id.is_empty() => self.take_container(at, fact),
+            Fact::Container(fact) => self.take_task_event(at, fact),
             Fact::Task(fact) => self.take_task(at, fact),
             Fact::Log(fact) => self.take_log(at, fact),
             Fact::Service(fact) => self.take_service(fact),
@@ -239,8 +237,8 @@ impl Detector {
         suspects
     }
 
-    fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>, task: &SwarmTask<'_>) {
-        let key = Key::new(&task.task_id);
+    fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+        let key = Key::new(&fact.task_id);
         let index = match self.attempt_index.get(&key) {
             Some(index) => *index,
             None => {
@@ -248,9 +246,11 @@ impl Detector {
                     // The end of an attempt that was never seen; it tells nothing.
                     return;
                 }
+                let (owner, image) = fact.origin.read();
+                let task = owner.swarm.unwrap_or_default();
                 let subject = self.service(&task.service_id, at);
-                self.name_service(subject, &task.service_name, fact.owner.stack.as_deref());
-                self.set_image(subject, &fact.image);
+                self.name_service(subject, &task.service_name, owner.stack.as_deref());
+                self.set_image(subject, &image);
                 let slot = Slot::of_task_name(&task.task_name);
                 let node = self.node(&task.node_id);
                 self.new_attempt(key, subject, slot, node, at)
@@ -439,7 +439,10 @@ impl Detector {
         let index = match self.container_index.get(&key) {
             Some(index) => *index,
             None if fact.action == ContainerAction::Destroy => return,
-            None => self.new_container(key, &fact.owner, &fact.image, at),
+            None => {
+                let (owner, image) = fact.origin.read();
+                self.new_container(key, &owner, &image, at)
+            }
         };
         let due_at = at.plus(self.settings.slack);
         if let Some(container) = &mut self.containers[index as usize]

@@ -76,10 +76,35 @@ pub struct ContainerFact<'a> {
     pub id: Cow<'a, str>,
     /// What happened to it.
     pub action: ContainerAction,
-    /// Whose container it is.
-    pub owner: Owner<'a>,
-    /// `Actor.Attributes.image`: the reference that it was created from; empty where the event has none.
-    pub image: Cow<'a, str>,
+    /// `Actor.Attributes["com.docker.swarm.task.id"]`; empty where it is no task's.
+    pub task_id: Cow<'a, str>,
+    /// Whose container it is, and what it was made from.
+    pub origin: ContainerOrigin<'a>,
+}
+
+/// Where a container comes from. Most events are of a container that is known, so it is read when it is asked for.
+#[derive(Clone, Debug)]
+pub enum ContainerOrigin<'a> {
+    /// It has been read.
+    Read(Box<(Owner<'a>, Cow<'a, str>)>),
+    /// The attributes as JSON, and what reads them.
+    Unread(&'a str, for<'t> fn(&'t str) -> (Owner<'t>, Cow<'t, str>)),
+}
+
+impl<'a> ContainerOrigin<'a> {
+    /// Whose container it is, and the image reference that it was made from (empty where the event has none).
+    pub fn read(&self) -> (Owner<'a>, Cow<'a, str>) {
+        match self {
+            Self::Read(known) => (**known).clone(),
+            Self::Unread(attributes, read) => read(attributes),
+        }
+    }
+}
+
+impl PartialEq for ContainerOrigin<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.read() == other.read()
+    }
 }
 
 /// The container events that tell something about attempts.
