@@ -40,7 +40,7 @@ pub(super) fn advice(cause: Cause, kind: SubjectKind, name: &str, pinned: bool) 
         Cause::Unknown => format!("look at it: docker inspect {name}"),
     };
     if is_service && !pinned && !cause.is_pull() {
-        return format!("{step}; its image is a tag, so every try asks the registry: scale it to zero till then");
+        return format!("{step}; till then scale it to zero, as every try asks for its tag");
     }
     step
 }

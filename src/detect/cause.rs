@@ -162,12 +162,15 @@ const PATTERNS: &[(Cause, &[Pattern])] = &[
     (Cause::Runtime, &[&["starting container failed"]]),
 ];
 
-/// Errors that are a change somebody ordered: evictions, and what an update broke off.
+/// Errors that are a change somebody ordered, or the end of what ran well: evictions, what an update broke off, and
+/// containers that went away beneath their task. dockerd says the last of every task that ran when it is restarted.
 const INTENTS: &[Pattern] = &[
     &["no longer meets constraints"],
     &["task rejected by constraint enforcer"],
     &["volume which is being drained"],
     &["context canceled"],
+    &["no such container"],
+    &["container destroyed"],
 ];
 
 /// The longest text that is looked at, in bytes: an error of the engine's is some hundred.
@@ -293,6 +296,7 @@ mod tests {
     #[test]
     fn an_eviction_is_an_order() {
         assert!(is_intent("assigned node no longer meets constraints"));
+        assert!(is_intent("No such container: w8.8.8lm4lomsnj21hszjkmhxvgu8i"), "dockerd was restarted");
         assert!(!is_intent("task: non-zero exit (1)"));
     }
 

@@ -11,8 +11,7 @@ use super::settings::Settings;
 use super::subject::{Change, Failure, Policy, SubjectState};
 use crate::model::{
     Cause, ContainerAction, ContainerFact, ContainerListing, Fact, FindingKind, LogFact, LogKind, Mode, NodeFact,
-    Notice, Observation, Order, Owner, ServiceFact, Storm, Subject, SubjectKind, TaskFact, TaskState,
-    Timestamp,
+    Notice, Observation, Order, Owner, ServiceFact, Storm, Subject, SubjectKind, TaskFact, TaskState, Timestamp,
 };
 
 /// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;
@@ -678,6 +677,9 @@ impl Detector {
             return;
         }
         match exit_code {
+            Some(code) if cause == Cause::Oom => {
+                state.say(&self.quotas, cause, &format!("killed for memory, exit code {code}"));
+            }
             Some(code) => state.say(&self.quotas, cause, &format!("exit code {code}")),
             None => state.say(&self.quotas, cause, "the container never started"),
         }

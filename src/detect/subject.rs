@@ -16,6 +16,10 @@ const SLOTS_MAX: usize = 1024;
 const NODES_MAX: usize = 100;
 /// How long an error text is kept, in bytes.
 pub(super) const DETAIL_LIMIT_BYTES: usize = 512;
+/// An attempt that lived longer is not counted against the subject's quota, only against its slot's: what ends many
+/// replicas at once after they ran well is the end of a node or of a dependency, and no retrying yet. A loop of a
+/// period beyond this is slower than that quota anyway.
+const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// `MaxAttempts` up to which a service is waited for to give up. Beyond it, it storms before it does.
 const GIVES_UP_MAX: u64 = 20;
 /// Failures in a row of one slot from which history alone tells a loop: Swarm keeps 5 tasks a slot, one of them
@@ -114,6 +118,12 @@ pub(super) struct Failure {
     pub(super) exit_zero: bool,
 }
 
+impl Failure {
+    fn is_short_lived(&self) -> bool {
+        self.at.since(self.created) < SHORT_LIFE
+    }
+}
+
 /// What a failure led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -210,7 +220,11 @@ impl SubjectState {
         let in_slot = slot.count(&failure);
         let slow_trips = !is_late && !failure.exit_zero && quotas.trips(&slot.limiter, failure.at);
         failing.remember(failure);
-        let fast_trips = if is_late { failing.judge_again(quotas) } else { quotas.trips(&failing.limiter, failure.at) };
+        let fast_trips = if is_late {
+            failing.judge_again(quotas)
+        } else {
+            failure.is_short_lived() && quotas.trips(&failing.limiter, failure.at)
+        };
         failing.fast.add(&failure, failing.last, settings.per * settings.failures.get());
         failing.slow.add(&failure, failing.last, settings.slow_per);
         failing.last = failing.last.max(failure.at);
@@ -408,7 +422,8 @@ impl Failing {
     fn judge_again(&mut self, quotas: &Quotas) -> bool {
         self.limiter = quotas.fast_limiter();
         let limiter = &self.limiter;
-        self.recent.iter().fold(false, |tripped, failure| quotas.trips(limiter, failure.at) || tripped)
+        let counted = self.recent.iter().filter(|failure| failure.is_short_lived());
+        counted.fold(false, |tripped, failure| quotas.trips(limiter, failure.at) || tripped)
     }
 
     fn cause_change(&mut self) -> Change {

@@ -17,4 +17,4 @@ mod text;
 
 pub use line::{Reading, read_line};
 pub use reader::{LINE_LIMIT_BYTES, Reader};
-pub use recording::{Fault, Recording, RecordingEnd, Source};
+pub use recording::{Fault, Recording, RecordingEnd, Source, Understood};

@@ -48,6 +48,17 @@ pub struct RecordingEnd {
     pub faults: Vec<Fault>,
     /// From the first observation to the last.
     pub span: Option<Span>,
+    /// How much of each source was understood, in their order.
+    pub understood: Vec<Understood>,
+}
+
+/// How much of a source was understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Understood {
+    /// Lines and objects that are not empty.
+    pub lines: u64,
+    /// Those of them that are of a kind that is known, whether or not they tell of attempts.
+    pub understood: u64,
 }
 
 #[derive(Debug)]
@@ -60,6 +71,7 @@ struct Open<R> {
     is_ready: bool,
     is_done: bool,
     had_long_line: bool,
+    understood: Understood,
 }
 
 #[derive(Debug)]
@@ -90,6 +102,7 @@ impl<R: Read> Recording<R> {
                     is_ready: false,
                     is_done: false,
                     had_long_line: false,
+                    understood: Understood::default(),
                 }
             })
             .collect();
@@ -106,7 +119,8 @@ impl<R: Read> Recording<R> {
             self.advance(index, until, &mut sink);
         }
         let origins = self.origins.into_iter().map(|origin| origin.report).collect();
-        RecordingEnd { origins, skipped: self.skipped, faults: self.faults, span: self.span }
+        let understood = self.sources.iter().map(|source| source.understood).collect();
+        RecordingEnd { origins, skipped: self.skipped, faults: self.faults, span: self.span, understood }
     }
 
     /// The source whose line is the earliest, and the time of the earliest among the others.
@@ -155,15 +169,22 @@ impl<R: Read> Recording<R> {
             };
             let origin = &mut self.origins[usize::from(source.origin)];
             match read_line(&line, source.origin) {
-                Reading::Nothing => {}
-                Reading::Skipped(reason) => self.skipped.add(reason),
-                Reading::Gap(gap) => origin.report.gaps.push(gap),
+                Reading::Nothing => source.understood.count(u64::from(!line.is_empty())),
+                Reading::Skipped(reason) => {
+                    source.understood.lines += 1;
+                    self.skipped.add(reason);
+                }
+                Reading::Gap(gap) => {
+                    source.understood.count(1);
+                    origin.report.gaps.push(gap);
+                }
                 Reading::Observation(observation) => {
                     source.at = source.at.max(observation.at);
                     if !source.is_ready && source.at > until {
                         source.is_ready = true;
                         return;
                     }
+                    source.understood.count(1);
                     origin.saw(&observation);
                     let span = self.span.get_or_insert(Span { from: observation.at, to: observation.at });
                     span.from = span.from.min(observation.at);
@@ -173,6 +194,13 @@ impl<R: Read> Recording<R> {
             }
             source.is_ready = false;
         }
+    }
+}
+
+impl Understood {
+    fn count(&mut self, lines: u64) {
+        self.lines += lines;
+        self.understood += lines;
     }
 }
 

@@ -13,8 +13,8 @@ mod time;
 pub use cause::{Cause, CauseCounts};
 pub use image::{ImageRef, ImageRefError};
 pub use observation::{
-    Condition, ContainerAction, ContainerFact, ContainerListing, ContainerOrigin, Engine, Fact, LogFact, LogKind, Mode, NodeFact,
-    Observation, Order, Owner, RestartPolicy, ServiceFact, SwarmTask, TaskFact, TaskState,
+    Condition, ContainerAction, ContainerFact, ContainerListing, ContainerOrigin, Engine, Fact, LogFact, LogKind, Mode,
+    NodeFact, Observation, Order, Owner, RestartPolicy, ServiceFact, SwarmTask, TaskFact, TaskState,
 };
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
 pub use storm::{Notice, Storm, StormState};

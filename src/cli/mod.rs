@@ -1,0 +1,43 @@
+//! The command line: one file for each command. Data goes to standard output, talk to standard error.
+
+mod args;
+mod audit;
+mod config;
+mod exit;
+mod input;
+mod record;
+mod render;
+mod replay;
+mod watch;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use exit::Exit;
+
+/// Runs the command that the arguments ask for; returns the process's exit status.
+pub fn run() -> u8 {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // clap writes help to standard output and mistakes to standard error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Trouble } else { Exit::Calm }.code();
+        }
+    };
+    let result = match args.command {
+        Command::Replay(command) => replay::run(&command, args.config.as_deref()),
+        Command::Audit(command) => audit::run(&command, args.config.as_deref()),
+        Command::Watch(command) => watch::run(&command, args.config.as_deref()),
+        Command::Record(command) => record::run(&command, args.config.as_deref()),
+        Command::Config(command) => config::run(&command, args.config.as_deref()),
+        Command::Completions { shell } => config::completions(shell),
+    };
+    match result {
+        Ok(exit) => exit.code(),
+        Err(error) => {
+            eprintln!("squall: {}", render::printable(&format!("{error:#}")));
+            Exit::Trouble.code()
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Reports as people, programs and Nagios read them. What a daemon said is printed without its control characters.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::presets;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
+
+use super::args::ReportFormat;
+use super::exit::Exit;
+use crate::model::{Finding, Report, Risk, Storm, StormState, Timestamp};
+
+/// The width where none can be found out, and the least that is used.
+const WIDTH_DEFAULT: u16 = 80;
+
+/// Prints a report; returns how the command ended.
+pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
+    let exit = if report.storms.is_empty() { Exit::Calm } else { Exit::Storms };
+    match format {
+        ReportFormat::Json => {
+            let mut out = io::stdout().lock();
+            serde_json::to_writer(&mut out, report)?;
+            ended(writeln!(out))?;
+            Ok(exit)
+        }
+        ReportFormat::Table => {
+            let paint = Paint { is_wanted: wants_colour() };
+            let text = table(report, width(), paint);
+            ended(io::stdout().lock().write_all(text.as_bytes()))?;
+            Ok(exit)
+        }
+        ReportFormat::Nagios => {
+            let (code, text) = nagios(report);
+            ended(writeln!(io::stdout().lock(), "{text}"))?;
+            Ok(Exit::Nagios(code))
+        }
+    }
+}
+
+/// A reader that has gone (`squall ... | head`) is no fault.
+fn ended(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+fn wants_colour() -> bool {
+    io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn width() -> u16 {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || Table::new().set_content_arrangement(ContentArrangement::Dynamic).width();
+    columns.or_else(terminal).unwrap_or(WIDTH_DEFAULT).clamp(40, 160)
+}
+
+/// Colour on a terminal, nothing elsewhere.
+#[derive(Clone, Copy)]
+struct Paint {
+    is_wanted: bool,
+}
+
+impl Paint {
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.is_wanted { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The report for people.
+fn table(report: &Report, width: u16, paint: Paint) -> String {
+    let mut text = String::new();
+    let ongoing = report.storms.iter().filter(|storm| storm.state == StormState::Ongoing).count();
+    let headline = match (report.storms.len(), ongoing) {
+        (0, _) => "no storm".to_owned(),
+        (1, 1) => "1 storm".to_owned(),
+        (all, ongoing) if all == ongoing => format!("{all} storms"),
+        (all, ongoing) => format!("{all} storms, {ongoing} of them ongoing"),
+    };
+    let headline = if ongoing > 0 { paint.red(&headline) } else { headline };
+    let _ = writeln!(text, "{}; {} calm", paint.bold(&headline), report.calm);
+    if !report.storms.is_empty() {
+        let _ = writeln!(text, "\n{}\n", storms(&report.storms, width));
+        for storm in &report.storms {
+            paragraph(&mut text, &storm.subject.name, &sentence(storm), Some(&storm.advice), width, paint);
+        }
+    }
+    if !report.findings.is_empty() {
+        let _ = writeln!(text, "\n{}", paint.bold("Waiting, no storm:"));
+        for finding in &report.findings {
+            paragraph(&mut text, &finding.subject.name, &waits(finding), None, width, paint);
+        }
+    }
+    if let Some(risks) = &report.risks {
+        let _ = writeln!(text, "\n{}", risk_table(risks, width, paint));
+    }
+    for origin in &report.origins {
+        for gap in &origin.gaps {
+            let line = format!("{} to {}: {}; counts are lower bounds", short(gap.from), short(gap.to), gap.why);
+            paragraph(&mut text, &format!("gap of {}", origin.id), &line, None, width, paint);
+        }
+    }
+    if report.forgotten > 0 {
+        let _ = writeln!(text, "{} calm subjects were forgotten for want of room", report.forgotten);
+    }
+    if report.skipped.lines > 0 {
+        let reasons: Vec<_> = report.skipped.reasons.iter().map(|(why, count)| format!("{why} {count}")).collect();
+        let _ = writeln!(text, "{}", paint.dim(&format!("skipped: {}", reasons.join(", "))));
+    }
+    text
+}
+
+fn storms(storms: &[Storm], width: u16) -> String {
+    let mut table = plain_table(width, &["STORM", "CAUSE", "FAILED", "PER MIN", "SINCE", "PULLS", "NODES"]);
+    for storm in storms {
+        let failed = format!("{}/{}", storm.failed, storm.attempts);
+        let since = match storm.ended {
+            Some(ended) => format!("{} to {}", clock(storm.onset), clock(ended)),
+            None => clock(storm.onset),
+        };
+        let pulls = if storm.pulls { "yes" } else { "no" };
+        let name = printable(&storm.subject.name);
+        let rate = format!("{:.0}", storm.attempts_per_min);
+        table.add_row([&name, storm.cause.as_str(), &failed, &rate, &since, pulls, &storm.nodes.len().to_string()]);
+    }
+    for right in [2, 3, 6] {
+        if let Some(column) = table.column_mut(right) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    trimmed(&table)
+}
+
+fn risk_table(risks: &[Risk], width: u16, paint: Paint) -> String {
+    if risks.is_empty() {
+        return "no service would make a costly storm".to_owned();
+    }
+    let mut table = plain_table(width, &["RISK", "REQUESTS/MIN", "IMAGE", "ATTEMPTS"]);
+    for risk in risks {
+        let limit = match (risk.limited, risk.window_shorter_than_delay) {
+            (true, _) => "limited",
+            (false, true) => "window < delay",
+            (false, false) => "unlimited",
+        };
+        let pinned = if risk.pinned { "pinned" } else { "tag" };
+        let name = printable(&risk.subject.name);
+        table.add_row([&name, &format!("{:.0}", risk.worst_requests_per_min), pinned, limit]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n{}", paint.bold("If they failed, at worst:"), trimmed(&table))
+}
+
+fn plain_table(width: u16, header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table.set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Percentage(40)));
+    }
+    table
+}
+
+fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Why, in the engine's own words.
+fn sentence(storm: &Storm) -> String {
+    let detail = if storm.detail.is_empty() { storm.cause.as_str() } else { &storm.detail };
+    let asks = match (storm.pulls, storm.registry.is_empty()) {
+        (true, false) => format!(" (every try asks {})", storm.registry),
+        _ => String::new(),
+    };
+    format!("{detail}{asks}")
+}
+
+fn waits(finding: &Finding) -> String {
+    let tasks = if finding.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", finding.tasks) };
+    let what = match finding.kind {
+        crate::model::FindingKind::Pending => "pending",
+        crate::model::FindingKind::HangingPull => "preparing: the pull hangs",
+    };
+    let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
+    format!("{tasks} {what} since {}{detail}", short(finding.since))
+}
+
+/// A name, and what is said of it, wrapped to the width.
+fn paragraph(text: &mut String, name: &str, line: &str, step: Option<&str>, width: u16, paint: Paint) {
+    let _ = writeln!(text, "{}", paint.bold(&printable(name)));
+    for line in wrap(&printable(line), usize::from(width) - 2) {
+        let _ = writeln!(text, "  {line}");
+    }
+    for (index, line) in step.into_iter().flat_map(|step| wrap(&printable(step), usize::from(width) - 4)).enumerate() {
+        let _ = writeln!(text, "  {} {line}", if index == 0 { ">" } else { " " });
+    }
+}
+
+/// Breaks a text into lines at spaces; a word longer than a line is broken too.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let mut rest: Vec<char> = word.chars().collect();
+        loop {
+            let used = lines.last().map_or(0, |line| line.chars().count());
+            let gap = usize::from(used > 0);
+            let room = width.saturating_sub(used + gap);
+            let fits = rest.len() <= room;
+            if !fits && used > 0 && rest.len() <= width {
+                lines.push(String::new());
+                continue;
+            }
+            let part: String = rest.drain(..rest.len().min(room)).collect();
+            if let Some(line) = lines.last_mut()
+                && !part.is_empty()
+            {
+                if gap == 1 {
+                    line.push(' ');
+                }
+                line.push_str(&part);
+            }
+            if rest.is_empty() {
+                break;
+            }
+            lines.push(String::new());
+        }
+    }
+    lines
+}
+
+/// One line for Nagios, and its code: 0 OK, 2 CRITICAL.
+fn nagios(report: &Report) -> (u8, String) {
+    let ongoing: Vec<&Storm> = report.storms.iter().filter(|storm| storm.state == StormState::Ongoing).collect();
+    let per_min: f64 = ongoing.iter().map(|storm| storm.attempts_per_min).sum();
+    let data = format!("storms={};;0 attempts_per_min={per_min:.1} calm={}", ongoing.len(), report.calm);
+    if ongoing.is_empty() {
+        return (0, format!("SQUALL OK - no storm | {data}"));
+    }
+    let named = ongoing.iter().take(5).map(|storm| format!("{} ({})", storm.subject.name, storm.cause));
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if ongoing.len() > 5 {
+        let _ = write!(named, " and {} more", ongoing.len() - 5);
+    }
+    let plural = if ongoing.len() == 1 { "storm" } else { "storms" };
+    let named = printable(&named).replace('|', "/");
+    (2, format!("SQUALL CRITICAL - {} {plural}: {named} | {data}", ongoing.len()))
+}
+
+/// A text of another's without control characters: they could rewrite the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| match char {
+            '\n' | '\t' => ' ',
+            char if char.is_control()
+                || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                '\u{fffd}'
+            }
+            char => char,
+        })
+        .collect()
+}
+
+/// A time to the second.
+fn short(time: Timestamp) -> String {
+    let text = time.to_string();
+    text.split_once('.').map_or(text.clone(), |(secs, _)| format!("{secs}Z"))
+}
+
+/// The time of day, UTC.
+fn clock(time: Timestamp) -> String {
+    short(time).get(11..19).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_wider_than_asked() {
+        let text = format!("a bb {} c", "x".repeat(50));
+        for width in [1, 7, 20, 80] {
+            let lines = wrap(&text, width);
+            assert!(lines.iter().all(|line| line.chars().count() <= width), "{width}: {lines:?}");
+            let joined: String = lines.concat().replace(' ', "");
+            assert_eq!(joined, text.replace(' ', ""));
+        }
+    }
+
+    #[test]
+    fn a_hostile_text_cannot_rewrite_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb c\u{fffd}d");
+    }
+}

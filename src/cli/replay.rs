@@ -1,0 +1,73 @@
+use std::path::Path;
+
+use super::args::Replay as Command;
+use super::exit::Exit;
+use super::{input, render};
+use crate::config::Config;
+use crate::detect::Detector;
+use crate::ingest::{Recording, RecordingEnd};
+use crate::model::{REPORT_SCHEMA, Report};
+
+pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    let config = Config::load(config)?;
+    let inputs = input::open(&command.files);
+    let mut detector = Detector::new(config.detector());
+    let end = Recording::new(inputs.sources).read(|observation| {
+        detector.observe(observation);
+        detector.drain().for_each(drop);
+    });
+    let mut has_trouble = false;
+    let mut trouble = |text: String| {
+        has_trouble = true;
+        eprintln!("squall: {}", render::printable(&text));
+    };
+    for fault in &inputs.faults {
+        trouble(fault.to_string());
+    }
+    for fault in &end.faults {
+        trouble(format!("cannot read {} to its end: {}; what came before it counts", fault.source, fault.error));
+    }
+    // The sources stand in the order in which they were named.
+    let mut understood = end.understood.iter();
+    for (path, sources) in &inputs.named {
+        let of_path: Vec<_> = understood.by_ref().take(*sources).collect();
+        let is_empty = of_path.iter().all(|source| source.lines == 0);
+        if !of_path.is_empty() && !is_empty && of_path.iter().all(|source| source.understood == 0) {
+            trouble(format!(
+                "{} holds nothing that squall knows: name docker events (as JSON), task listings or dockerd's log",
+                path.display()
+            ));
+        }
+    }
+    if end.skipped.reasons.contains_key("events-without-json-format") {
+        eprintln!("squall: docker events were printed without a format: record them with --format '{{{{json .}}}}'");
+    }
+    let report = report(&mut detector, end);
+    let exit = render::print(&report, command.format)?;
+    Ok(if has_trouble { Exit::Trouble } else { exit })
+}
+
+fn report(detector: &mut Detector, end: RecordingEnd) -> Report {
+    if let Some(span) = end.span {
+        detector.finish(span.to);
+        detector.drain().for_each(drop);
+    }
+    let findings = end.span.map(|span| detector.findings(span.to)).unwrap_or_default();
+    let engines = detector.engines();
+    let origins = end.origins.into_iter().filter(|origin| origin.observations > 0 || !origin.gaps.is_empty());
+    let origins = origins.map(|mut origin| {
+        origin.engine = engines.get(&*origin.id).map(|engine| (*engine).to_owned());
+        origin
+    });
+    Report {
+        schema: REPORT_SCHEMA,
+        span: end.span,
+        origins: origins.collect(),
+        storms: detector.storms(),
+        findings,
+        risks: None,
+        calm: detector.calm(),
+        forgotten: detector.counters().subjects_forgotten,
+        skipped: end.skipped,
+    }
+}
