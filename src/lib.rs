@@ -1,6 +1,7 @@
 //! squall
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod detect;
 pub mod docker;
 pub mod ingest;

@@ -1,6 +1,47 @@
-use super::args::Audit as Command;
-use super::exit::Exit;
 use std::path::Path;
-pub(super) fn run(_command: &Command, _config: Option<&Path>) -> anyhow::Result<Exit> {
-    anyhow::bail!("x")
+
+use tokio::time::Instant;
+
+use super::args::{Audit as Command, ReportFormat};
+use super::exit::Exit;
+use super::{live, render};
+use crate::daemon::{Role, Said, Session};
+
+/// Nagios' code for a plugin that could not find out.
+const NAGIOS_UNKNOWN: u8 = 3;
+
+pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    match live::runtime()?.block_on(audit(command, config)) {
+        Err(error) if command.format == ReportFormat::Nagios => {
+            render::say(&format!("SQUALL UNKNOWN - {}", render::printable(&format!("{error:#}")).replace('|', "/")))?;
+            Ok(Exit::Nagios(NAGIOS_UNKNOWN))
+        }
+        result => result,
+    }
+}
+
+async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    let config = live::config(config, &command.daemon)?;
+    let session = Session::connect(&config, command.risks).await?;
+    let mut said = |said: Said| {
+        if let Said::NoLog(why) = said {
+            live::complain(&format!(
+                "dockerd's log cannot be read ({why}): name it with --log FILE, or use --log none"
+            ));
+        }
+    };
+    session.look(&mut said).await?;
+    if let Some(time) = command.watch_for {
+        session.run(Some(Instant::now() + time), &mut said).await;
+    }
+    session.finish();
+    let exit = render::print(&session.report(), command.format)?;
+    if session.role() == Role::Worker {
+        live::complain(&format!(
+            "{} is a worker of its Swarm and sees only its own containers: run squall audit on a manager",
+            session.info().name
+        ));
+        return Ok(if command.format == ReportFormat::Nagios { Exit::Nagios(NAGIOS_UNKNOWN) } else { Exit::Trouble });
+    }
+    Ok(exit)
 }

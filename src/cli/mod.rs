@@ -5,6 +5,7 @@ mod audit;
 mod config;
 mod exit;
 mod input;
+mod live;
 mod record;
 mod render;
 mod replay;

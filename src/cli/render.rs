@@ -37,6 +37,11 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
     }
 }
 
+/// Prints one line.
+pub(super) fn say(line: &str) -> io::Result<()> {
+    ended(writeln!(io::stdout().lock(), "{line}"))
+}
+
 /// A reader that has gone (`squall ... | head`) is no fault.
 fn ended(result: io::Result<()>) -> io::Result<()> {
     match result {

@@ -1,6 +1,162 @@
-use super::args::Watch as Command;
-use super::exit::Exit;
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-pub(super) fn run(_command: &Command, _config: Option<&Path>) -> anyhow::Result<Exit> {
-    anyhow::bail!("x")
+
+use serde::Serialize;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Watch as Command, WatchFormat};
+use super::exit::Exit;
+use super::live;
+use super::render::printable;
+use crate::config::LogSource;
+use crate::daemon::{Role, Said, Session, wall_clock};
+use crate::model::{Cause, Finding, Gap, Notice, Storm, Timestamp};
+
+/// One line of `--format json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// When it was said, on this machine's clock.
+    at: Timestamp,
+    notice: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<&'a Storm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finding: Option<&'a Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gap: Option<&'a Gap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    start_log();
+    live::runtime()?.block_on(watch(command, config))
+}
+
+async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    let config = live::config(config, &command.daemon)?;
+    let session = Session::connect(&config, false).await?;
+    info!(
+        node = %printable(&session.info().name),
+        engine = %printable(&session.info().server_version),
+        docker = %session.client().endpoint(),
+        log = %session.log(),
+        "watching"
+    );
+    if session.role() == Role::Worker {
+        warn!("this node is a worker: only its own containers are seen; run squall on the managers");
+    }
+    if *session.log() == LogSource::Nowhere && config.log.source == LogSource::Journal {
+        warn!("dockerd's log is not read: name it with --log FILE, or a failed pull has no cause but pull-failed");
+    }
+    let is_json = command.format == WatchFormat::Json;
+    let mut has_reader = true;
+    let mut say = |said: Said| {
+        log(&said);
+        if is_json && has_reader {
+            has_reader = print(&said).is_ok();
+        }
+    };
+    tokio::select! {
+        () = session.run(None, &mut say) => {}
+        () = live::stop_signal() => {}
+    }
+    info!("stopped");
+    Ok(Exit::Calm)
+}
+
+/// Logs to standard error: people and journald read it. bollard and hyper log whole bodies at debug, service
+/// environments among them, so they are held at info whatever is asked for.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("SQUALL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = ["bollard=info", "hyper=info", "hyper_util=info", "rustls=info"]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    // Only a second subscriber in one process could fail.
+    let _ = subscriber.try_init();
+}
+
+fn log(said: &Said) {
+    match said {
+        Said::Notice(Notice::Onset(storm)) => log_storm(storm, "storm"),
+        Said::Notice(Notice::CauseChanged { storm, from, to }) => warn!(
+            id = storm.id,
+            subject = %printable(&storm.subject.name),
+            from = %from,
+            to = %to,
+            detail = %printable(&storm.detail),
+            "cause changed"
+        ),
+        Said::Notice(Notice::Subsided(storm)) => info!(
+            id = storm.id,
+            subject = %printable(&storm.subject.name),
+            cause = %storm.cause,
+            failed = storm.failed,
+            attempts = storm.attempts,
+            onset = %storm.onset,
+            "storm subsided"
+        ),
+        Said::Notice(Notice::Found(finding)) => warn!(
+            kind = finding.kind.as_str(),
+            subject = %printable(&finding.subject.name),
+            tasks = finding.tasks,
+            since = %finding.since,
+            detail = %printable(&finding.detail),
+            "waiting"
+        ),
+        Said::Gap(gap) => warn!(from = %gap.from, to = %gap.to, why = gap.why, "gap"),
+        Said::Lost(why) => error!(why = %printable(why), "Docker cannot be reached"),
+        Said::Back => info!("Docker is back"),
+        Said::NoLog(why) => warn!(why = %printable(why), "dockerd's log cannot be read"),
+        Said::Trouble(why) => error!(why = %printable(why), "a listing failed"),
+    }
+}
+
+fn log_storm(storm: &Storm, what: &'static str) {
+    warn!(
+        id = storm.id,
+        subject = %printable(&storm.subject.name),
+        cause = %storm.cause,
+        failed = storm.failed,
+        per_min = storm.attempts_per_min,
+        pulls = storm.pulls,
+        registry = %printable(&storm.registry),
+        nodes = %printable(&storm.nodes.join(",")),
+        detail = %printable(&storm.detail),
+        advice = %printable(&storm.advice),
+        "{what}"
+    );
+}
+
+fn print(said: &Said) -> io::Result<()> {
+    let mut line =
+        Line { at: wall_clock(), notice: "", storm: None, from: None, to: None, finding: None, gap: None, why: None };
+    match said {
+        Said::Notice(Notice::Onset(storm)) => (line.notice, line.storm) = ("onset", Some(&**storm)),
+        Said::Notice(Notice::Subsided(storm)) => (line.notice, line.storm) = ("subsided", Some(&**storm)),
+        Said::Notice(Notice::CauseChanged { storm, from, to }) => {
+            (line.notice, line.storm, line.from, line.to) = ("cause-changed", Some(&**storm), Some(*from), Some(*to));
+        }
+        Said::Notice(Notice::Found(finding)) => (line.notice, line.finding) = ("found", Some(finding)),
+        Said::Gap(gap) => (line.notice, line.gap) = ("gap", Some(gap)),
+        Said::Lost(why) => (line.notice, line.why) = ("lost", Some(&**why)),
+        Said::Back => line.notice = "back",
+        Said::NoLog(why) => (line.notice, line.why) = ("no-log", Some(&**why)),
+        Said::Trouble(why) => (line.notice, line.why) = ("trouble", Some(&**why)),
+    }
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, &line)?;
+    writeln!(out)?;
+    out.flush()
 }

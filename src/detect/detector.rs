@@ -64,6 +64,7 @@ pub struct Detector {
     pub(super) next_waiting: Timestamp,
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
+    listing: Timestamp,
     generation: u32,
     counters: Counters,
 }
@@ -134,6 +135,7 @@ impl Detector {
             next_waiting: Timestamp::from_nanos(i64::MIN),
             ended: VecDeque::new(),
             notices: VecDeque::new(),
+            listing: Timestamp::from_nanos(i64::MIN),
             generation: 0,
             counters: Counters::default(),
         }
@@ -196,6 +198,28 @@ impl Detector {
         self.judge_history(now);
     }
 
+    /// A listing of all services begins at `at`: what it does not have is gone.
+    pub fn begin_listing(&mut self, at: Timestamp) {
+        self.listing = at;
+    }
+
+    /// The listing is complete. Services that it did not have and that nothing was heard of since it began are
+    /// removed: their storms are over.
+    pub fn end_listing(&mut self) {
+        let is_gone = |subject: &SubjectState| {
+            let is_service = subject.subject.kind == SubjectKind::SwarmService;
+            is_service && subject.listed < self.listing && subject.last_seen < self.listing
+        };
+        let gone: Vec<u32> = (0..self.subjects.len())
+            .filter(|index| self.subjects[*index].as_ref().is_some_and(is_gone))
+            .filter_map(|index| u32::try_from(index).ok())
+            .collect();
+        for index in gone {
+            self.end_storm(index);
+            self.drop_subject(index);
+        }
+    }
+
     /// When [`advance`](Self::advance) has something to do if nothing is observed till then.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let due = self.due.peek().map(|due| due.0.at);
@@ -207,6 +231,16 @@ impl Detector {
     /// Takes out what there is to say, oldest first.
     pub fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain(..)
+    }
+
+    /// Forgets what there was to say but the storms that go on, as they are now: for a daemon that begins with what
+    /// was before it.
+    pub fn restate(&mut self) {
+        self.notices.clear();
+        let ongoing: Vec<u32> = self.storming.iter().copied().collect();
+        for index in ongoing {
+            self.announce_onset(index);
+        }
     }
 
     /// What it holds and what it dropped.
@@ -406,8 +440,10 @@ impl Detector {
             force_update: fact.force_update,
             has_memory_limit: fact.has_memory_limit,
         };
+        let listing = self.listing;
         if let Some(subject) = self.subject_mut(index) {
             subject.set_policy(policy, &fact.image);
+            subject.listed = listing;
         }
     }
 

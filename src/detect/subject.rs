@@ -37,6 +37,8 @@ pub(super) struct SubjectState {
     pub(super) image: Box<str>,
     pub(super) policy: Option<Policy>,
     pub(super) last_seen: Timestamp,
+    /// When the listing of services that last had it began.
+    pub(super) listed: Timestamp,
     /// Attempts that have not been judged.
     pub(super) open: Vec<u32>,
     /// Attempts that have been, oldest first.
@@ -141,6 +143,7 @@ impl SubjectState {
             image: "".into(),
             policy: None,
             last_seen: at,
+            listed: Timestamp::from_nanos(i64::MIN),
             open: Vec::new(),
             settled: VecDeque::new(),
             forgotten_version: 0,

@@ -1,0 +1,16 @@
+//! The shell around the detector: it asks a live Docker and dockerd's log, and lets time pass.
+//!
+//! One loop takes all that can wake it ([`sensor::Wake`]), and hands what it reads to the detector. On a manager it
+//! lists services with their status often, the tasks of suspects at a quarter of their loop period, and all tasks
+//! rarely; on a worker or a plain host it reads events and container listings. It writes nothing to Docker.
+
+mod clock;
+mod log_file;
+mod log_journal;
+mod plan;
+mod sensor;
+mod session;
+
+pub use clock::wall_clock;
+pub use sensor::{Sensors, Wake};
+pub use session::{Role, Said, Session, SessionError};

@@ -1,0 +1,154 @@
+//! When to ask what. Pure: it is told the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::detect::Suspect;
+
+/// The shortest time between two listings of suspects' tasks: faster loops than 1 s a try do not exist in Swarm
+/// unless the delay is 0.
+const SUSPECTS_SHORTEST: Duration = Duration::from_millis(250);
+/// The longest: a suspect whose period is not known loops at Swarm's default of 5 s, more often than not.
+const SUSPECTS_LONGEST: Duration = Duration::from_secs(15);
+/// Where the period is not known yet.
+const SUSPECTS_UNKNOWN: Duration = Duration::from_millis(500);
+/// Asking takes at most one part in so many of the time.
+const SHARE: u32 = 50;
+/// After a failed listing, the next one waits at least so long.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// All services with their status.
+    Services,
+    /// The tasks of suspects.
+    Suspects,
+    /// All tasks, and the nodes.
+    Sweep,
+}
+
+/// When each is due next.
+#[derive(Debug)]
+pub(super) struct Plan {
+    services_every: Duration,
+    sweep_every: Duration,
+    services_at: Instant,
+    suspects_at: Option<Instant>,
+    sweep_at: Instant,
+}
+
+impl Plan {
+    pub(super) fn new(services_every: Duration, sweep_every: Duration, now: Instant) -> Self {
+        Self { services_every, sweep_every, services_at: now, suspects_at: None, sweep_at: now }
+    }
+
+    /// What to do next, and when.
+    pub(super) fn next(&self) -> (Instant, Task) {
+        let suspects = self.suspects_at.map(|at| (at, Task::Suspects));
+        let rest = [(self.services_at, Task::Services), (self.sweep_at, Task::Sweep)];
+        let first = |a: (Instant, Task), b: (Instant, Task)| if b.0 < a.0 { b } else { a };
+        rest.into_iter().chain(suspects).reduce(first).unwrap_or(rest[0])
+    }
+
+    /// A task was done at `now`, in `took`.
+    pub(super) fn done(&mut self, task: Task, now: Instant, took: Duration) {
+        let at = |every: Duration| now + every.max(took * SHARE);
+        match task {
+            Task::Services => self.services_at = at(self.services_every),
+            Task::Sweep => self.sweep_at = at(self.sweep_every),
+            Task::Suspects => self.suspects_at = Some(at(SUSPECTS_SHORTEST)),
+        }
+    }
+
+    /// A task failed at `now`: it is tried again, not at once.
+    pub(super) fn failed(&mut self, task: Task, now: Instant) {
+        match task {
+            Task::Services => self.services_at = now + self.services_every.max(AFTER_FAILURE),
+            Task::Sweep => self.sweep_at = now + self.services_every.max(AFTER_FAILURE),
+            Task::Suspects => self.suspects_at = Some(now + AFTER_FAILURE),
+        }
+    }
+
+    /// The stream was interrupted: everything is to be seen again.
+    pub(super) fn resync(&mut self, now: Instant) {
+        self.services_at = now;
+        self.sweep_at = now;
+    }
+
+    /// Sets when suspects are looked at: none, or after `every`, not before what [`done`](Self::done) said.
+    pub(super) fn suspect(&mut self, every: Option<Duration>, now: Instant) {
+        self.suspects_at = every.map(|every| match self.suspects_at {
+            Some(at) if at <= now => at,
+            Some(at) => at.min(now + every),
+            None => now + every.min(SUSPECTS_UNKNOWN),
+        });
+    }
+
+    /// After the suspects were listed: not again before `every` has passed.
+    pub(super) fn rest_suspects(&mut self, every: Duration, now: Instant) {
+        self.suspects_at = self.suspects_at.map(|at| at.max(now + every));
+    }
+}
+
+/// How often suspects' tasks are listed: a quarter of the shortest loop period among those that are not said to storm
+/// yet; those that do are only counted, for which twice their period is enough, as Swarm keeps five tasks a slot.
+pub(super) fn suspects_every(suspects: &[Suspect], others: bool) -> Option<Duration> {
+    let shortest = suspects
+        .iter()
+        .map(|suspect| match (suspect.period.is_zero(), suspect.storms) {
+            (true, _) => SUSPECTS_UNKNOWN,
+            (false, false) => suspect.period / 4,
+            (false, true) => suspect.period * 2,
+        })
+        .chain(others.then_some(SUSPECTS_UNKNOWN))
+        .min()?;
+    Some(shortest.clamp(SUSPECTS_SHORTEST, SUSPECTS_LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn suspect(period_ms: u64, storms: bool) -> Suspect {
+        Suspect {
+            service_id: "s".to_owned(),
+            last_failure: Timestamp::from_secs(0),
+            period: Duration::from_millis(period_ms),
+            storms,
+        }
+    }
+
+    #[test]
+    fn suspects_are_seen_at_a_quarter_of_their_period() {
+        assert_eq!(suspects_every(&[suspect(5000, false)], false), Some(Duration::from_millis(1250)));
+        assert_eq!(suspects_every(&[suspect(400, false)], false), Some(SUSPECTS_SHORTEST));
+        assert_eq!(suspects_every(&[suspect(600_000, false)], false), Some(SUSPECTS_LONGEST));
+        assert_eq!(suspects_every(&[suspect(1000, true)], false), Some(Duration::from_secs(2)));
+        assert_eq!(suspects_every(&[suspect(1000, true), suspect(0, false)], false), Some(SUSPECTS_UNKNOWN));
+        assert_eq!(suspects_every(&[], false), None);
+    }
+
+    #[test]
+    fn a_slow_daemon_is_asked_less() {
+        let now = Instant::now();
+        let mut plan = Plan::new(Duration::from_secs(2), Duration::from_secs(300), now);
+        plan.done(Task::Sweep, now, Duration::from_millis(10));
+        plan.done(Task::Services, now, Duration::from_millis(10));
+        assert_eq!(plan.next(), (now + Duration::from_secs(2), Task::Services));
+        plan.done(Task::Services, now, Duration::from_secs(1));
+        assert_eq!(plan.next(), (now + Duration::from_secs(50), Task::Services));
+    }
+
+    #[test]
+    fn after_a_gap_everything_is_seen_again() {
+        let now = Instant::now();
+        let mut plan = Plan::new(Duration::from_secs(2), Duration::from_secs(300), now);
+        plan.done(Task::Sweep, now, Duration::ZERO);
+        plan.done(Task::Services, now, Duration::ZERO);
+        plan.resync(now);
+        assert_eq!(plan.next().0, now);
+    }
+}

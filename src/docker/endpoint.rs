@@ -1,0 +1,224 @@
+//! Finds the Docker daemon as the docker command would: flags, environment, contexts, then the default sockets.
+//!
+//! The environment comes in as a function, so this reads no process state; it reads files of the docker command's
+//! configuration and looks whether sockets exist. It connects to nothing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use super::address::{Address, DEFAULT_SOCKET, TlsFiles};
+use super::address::{bracketed, parse_address, without_password};
+use super::context;
+
+/// What decides which daemon is meant.
+pub struct Surroundings<'a> {
+    /// A `--host` flag; an empty one is none.
+    pub host: Option<String>,
+    /// A `--context` flag; an empty one is none.
+    pub context: Option<String>,
+    /// Looks up an environment variable: `DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`, `DOCKER_TLS`,
+    /// `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The home directory, in which `.docker` is looked for.
+    pub home: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`, where a rootless daemon has its socket.
+    pub runtime_dir: Option<PathBuf>,
+    /// Docker's socket when nothing names another; [`DEFAULT_SOCKET`] but in tests.
+    pub default_socket: PathBuf,
+}
+
+impl<'a> Surroundings<'a> {
+    /// The surroundings of a process with this environment and these flags.
+    pub fn new(env: &'a dyn Fn(&str) -> Option<String>, host: Option<String>, context: Option<String>) -> Self {
+        let dir = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let (home, runtime_dir) = (dir("HOME"), dir("XDG_RUNTIME_DIR"));
+        Self { host, context, env, home, runtime_dir, default_socket: PathBuf::from(DEFAULT_SOCKET) }
+    }
+
+    pub(crate) fn var(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The directory of the docker command's configuration.
+    pub(crate) fn config_dir(&self) -> Option<PathBuf> {
+        self.var("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(self.home.as_ref()?.join(".docker")))
+    }
+}
+
+impl fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("host", &self.host).field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// Why no daemon could be named.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Both flags were given.
+    #[error("--host and --context both name a daemon: give only one of them")]
+    Conflict,
+    /// An address that cannot be used.
+    #[error("cannot use the Docker address `{address}` ({chosen_by}): {why}")]
+    Address {
+        /// The address, without its password.
+        address: String,
+        /// What named it.
+        chosen_by: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The context does not exist.
+    #[error("no docker context `{name}` ({chosen_by}) under {}: see `docker context ls`", store.display())]
+    NoContext {
+        /// Its name.
+        name: String,
+        /// What named it.
+        chosen_by: String,
+        /// Where contexts are kept.
+        store: PathBuf,
+    },
+    /// A file of the docker command's configuration cannot be used.
+    #[error("cannot read docker's configuration {}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+}
+
+/// One Docker daemon's address, and what named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    address: Address,
+    chosen_by: String,
+}
+
+impl Endpoint {
+    /// Finds the daemon as the docker command would.
+    ///
+    /// `--host` or `--context`, then `DOCKER_HOST`, `DOCKER_CONTEXT`, `currentContext` of config.json,
+    /// `/var/run/docker.sock`, and the rootless socket when that one does not exist.
+    ///
+    /// # Errors
+    /// When both flags are given, the address is not one that can be used, or the context cannot be read.
+    pub fn resolve(surroundings: &Surroundings<'_>) -> Result<Self, EndpointError> {
+        let given = |flag: &Option<String>| flag.clone().filter(|value| !value.is_empty());
+        match (given(&surroundings.host), given(&surroundings.context)) {
+            (Some(_), Some(_)) => return Err(EndpointError::Conflict),
+            (Some(host), None) => return Self::with_environment_tls(&host, "--host", surroundings),
+            (None, Some(name)) => return Self::of_context(&name, "--context", surroundings),
+            (None, None) => {}
+        }
+        if let Some(host) = surroundings.var("DOCKER_HOST") {
+            return Self::with_environment_tls(&host, "DOCKER_HOST", surroundings);
+        }
+        if let Some(name) = surroundings.var("DOCKER_CONTEXT") {
+            return Self::of_context(&name, "DOCKER_CONTEXT", surroundings);
+        }
+        match context::current(surroundings)? {
+            Some(name) => Self::of_context(&name, "currentContext in docker's config.json", surroundings),
+            None => Self::default_for(surroundings),
+        }
+    }
+
+    /// Reads an address as DOCKER_HOST has it, without TLS files from the environment.
+    ///
+    /// # Errors
+    /// When it is not an address that can be used.
+    pub fn parse(host: &str) -> Result<Self, EndpointError> {
+        Self::parse_with(host, "--host", None)
+    }
+
+    /// How the daemon is reached.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What named the daemon, for messages: a flag, a variable, a context, the default.
+    pub fn chosen_by(&self) -> &str {
+        &self.chosen_by
+    }
+
+    /// The path, when it is a unix socket.
+    pub fn socket(&self) -> Option<&Path> {
+        match &self.address {
+            Address::Unix { path } => Some(path),
+            _ => None,
+        }
+    }
+
+    fn of_context(name: &str, chosen_by: &str, surroundings: &Surroundings<'_>) -> Result<Self, EndpointError> {
+        if name == "default" {
+            return Self::default_for(surroundings);
+        }
+        let found = context::find(name, chosen_by, surroundings)?;
+        Self::parse_with(&found.host, &format!("context `{name}`"), found.tls)
+    }
+
+    fn default_for(surroundings: &Surroundings<'_>) -> Result<Self, EndpointError> {
+        if environment_tls(surroundings).is_some() {
+            return Self::with_environment_tls("", "DOCKER_TLS_VERIFY without DOCKER_HOST", surroundings);
+        }
+        let default = &surroundings.default_socket;
+        let rootless = surroundings.runtime_dir.as_ref().map(|dir| dir.join("docker.sock"));
+        let (path, chosen_by) = match rootless.filter(|path| !default.exists() && path.exists()) {
+            Some(path) => (path, "the rootless default"),
+            None => (default.clone(), "the default"),
+        };
+        Ok(Self { address: Address::Unix { path }, chosen_by: chosen_by.to_owned() })
+    }
+
+    fn with_environment_tls(
+        host: &str,
+        chosen_by: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, EndpointError> {
+        Self::parse_with(host, chosen_by, environment_tls(surroundings))
+    }
+
+    fn parse_with(host: &str, chosen_by: &str, tls: Option<TlsFiles>) -> Result<Self, EndpointError> {
+        let host = host.trim();
+        let address = parse_address(host, tls).map_err(|why| EndpointError::Address {
+            address: without_password(host),
+            chosen_by: chosen_by.to_owned(),
+            why,
+        })?;
+        Ok(Self { address, chosen_by: chosen_by.to_owned() })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// The address as DOCKER_HOST would have it; never a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Unix { path } => write!(f, "unix://{}", path.display()),
+            Address::Tcp { host, port, prefix, .. } => write!(f, "tcp://{}:{port}{prefix}", bracketed(host)),
+            Address::Ssh { user, host, port, socket } => {
+                f.write_str("ssh://")?;
+                if let Some(user) = user {
+                    write!(f, "{user}@")?;
+                }
+                f.write_str(&bracketed(host))?;
+                if let Some(port) = port {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(socket.as_deref().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The TLS that the environment asks for. As the docker command: an empty variable is no variable.
+fn environment_tls(surroundings: &Surroundings<'_>) -> Option<TlsFiles> {
+    let verify = surroundings.var("DOCKER_TLS_VERIFY").is_some();
+    if !verify && surroundings.var("DOCKER_TLS").is_none() {
+        return None;
+    }
+    let dir = surroundings.var("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| surroundings.config_dir())?;
+    Some(TlsFiles::within(&dir, !verify))
+}
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;
