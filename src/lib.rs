@@ -1,8 +1,75 @@
-//! squall
+//! squall finds the Docker Swarm services that restart-loop and ask the registry again at every try, and says why.
+//!
+//! # Architecture
+//!
+//! An observation goes one way through the rooms of this crate:
+//!
+//! ```text
+//!  docker events ┐
+//!  task listings ├─ docker/ ─┐
+//!  dockerd log   ┘           ├─ ingest/ ─── detect/ ─── report, notices
+//!  recordings ───────────────┘  observations  storms
+//! ```
+//!
+//! | room | holds | names, of this crate |
+//! |---|---|---|
+//! | [`model`] | the vocabulary: [`model::Observation`], [`model::Cause`], [`model::Storm`] ... | nothing |
+//! | [`ingest`] | bytes to observations; tolerant | `model` |
+//! | [`detect`] | attempts, intents, storms | `model` |
+//! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest` |
+//! | [`config`] | a TOML file to checked settings | `detect`, for its defaults |
+//! | [`daemon`] | the shell: one loop over all that can wake it | all above |
+//! | [`cli`] | one file for each command | all above |
+//!
+//! # Invariants
+//!
+//! - `model`, `ingest` and `detect` are pure: no clock, no file, no network, no environment, no log. Time comes with
+//!   the observation. The same observations give the same bytes, so a recording replays to the verdicts of the live
+//!   run, and everything is tested by replay.
+//! - They cannot fail: what cannot be read is skipped, counted by reason and shown.
+//! - What is retried is a [`model::Subject`]: a service or a container's name, never a container or task id, which are
+//!   new at every try.
+//! - The task list is the primary source where there is one; events and the log enrich it. A missing mount, a missing
+//!   image, a refused login and a 429 emit no container event.
+//! - Every map, queue and buffer has a cap, a rule at the cap, and a counter: [`detect::Counters`].
+//! - A span that cannot be vouched for is said: [`model::Gap`].
+//!
+//! # Absences
+//!
+//! - Nothing writes to Docker: every request is a GET.
+//! - Nothing asks a registry.
+//! - No specification goes through bollard's types, and no environment or argument of a service is kept.
+//!
+//! # The detector on a stream of one's own
+//!
+//! ```
+//! use squall::detect::{Detector, Settings};
+//! use squall::ingest::{Reading, read_line};
+//! use squall::model::Timestamp;
+//!
+//! let mut detector = Detector::new(Settings::default());
+//! for second in 0..8 {
+//!     let task = format!(
+//!         r#"{{"ID":"t{second}","ServiceID":"web","Slot":1,"CreatedAt":"2026-11-20T20:00:0{second}Z",
+//!             "Status":{{"State":"rejected","Err":"No such image: shop/web:7"}},"DesiredState":"shutdown"}}"#
+//!     );
+//!     if let Reading::Observation(observation) = read_line(&task, 0) {
+//!         detector.observe(&observation);
+//!     }
+//! }
+//! detector.finish(Timestamp::parse("2026-11-20T20:00:08Z")?);
+//! let storm = &detector.storms()[0];
+//! assert_eq!((storm.failed, storm.cause.as_str()), (8, "pull-failed"));
+//! # Ok::<(), squall::model::TimestampError>(())
+//! ```
+
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod detect;
 pub mod docker;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod ingest;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;

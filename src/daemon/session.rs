@@ -416,12 +416,7 @@ impl Session {
             }
             Some(Wake::NoLog(why)) => self.say_no_log(why, say),
             Some(Wake::Docker(FollowItem::Event(event))) => self.take_text(&text_of(&event)),
-            Some(Wake::Docker(FollowItem::Connected { .. })) => {
-                if self.state().lost.take().is_some() {
-                    plan.resync(Instant::now());
-                    say(Said::Back);
-                }
-            }
+            Some(Wake::Docker(FollowItem::Connected { .. })) => self.note_back(plan, say),
             Some(Wake::Docker(FollowItem::Lost { error, .. })) => {
                 let text = error.to_string();
                 let is_news = self.state().lost.is_none();
@@ -434,6 +429,14 @@ impl Session {
                 let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
                 self.note_gap(Gap { from, to, why: why.as_str().to_owned() }, say);
             }
+        }
+    }
+
+    fn note_back(&self, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
+        let was_lost = self.state().lost.take().is_some();
+        if was_lost {
+            plan.resync(Instant::now());
+            say(Said::Back);
         }
     }
 

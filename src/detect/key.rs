@@ -21,10 +21,6 @@ impl Key {
         }
         Self(key)
     }
-
-    pub(super) fn is_empty(self) -> bool {
-        self.0[0] == 0
-    }
 }
 
 fn from_hex(bytes: &[u8]) -> Option<[u8; 32]> {
@@ -120,7 +116,6 @@ mod tests {
                 assert_ne!(Key::new(a), Key::new(b), "{a} {b}");
             }
         }
-        assert!(Key::new("").is_empty());
     }
 
     #[test]

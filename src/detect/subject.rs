@@ -33,7 +33,6 @@ const HISTORY_PERIOD_MAX: Duration = Duration::from_secs(12 * 60);
 pub(super) struct SubjectState {
     pub(super) subject: Subject,
     pub(super) key: Key,
-    pub(super) generation: u32,
     pub(super) image: Box<str>,
     pub(super) policy: Option<Policy>,
     pub(super) last_seen: Timestamp,
@@ -135,11 +134,10 @@ pub(super) enum Change {
 }
 
 impl SubjectState {
-    pub(super) fn new(subject: Subject, key: Key, generation: u32, at: Timestamp) -> Self {
+    pub(super) fn new(subject: Subject, key: Key, at: Timestamp) -> Self {
         Self {
             subject,
             key,
-            generation,
             image: "".into(),
             policy: None,
             last_seen: at,
@@ -426,7 +424,8 @@ impl Failing {
         self.limiter = quotas.fast_limiter();
         let limiter = &self.limiter;
         let counted = self.recent.iter().filter(|failure| failure.is_short_lived());
-        counted.fold(false, |tripped, failure| quotas.trips(limiter, failure.at) || tripped)
+        // Each is counted, also after the first that trips.
+        counted.filter(|failure| quotas.trips(limiter, failure.at)).count() > 0
     }
 
     fn cause_change(&mut self) -> Change {

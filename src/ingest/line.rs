@@ -150,7 +150,7 @@ mod tests {
         let Fact::Container(oldest) = fact(r#"{"status":"die","id":"c1","from":"a:1","time":5}"#) else {
             panic!("old")
         };
-        assert_eq!((oldest.id, oldest.image), (container.id, container.image));
+        assert_eq!((&oldest.id, oldest.origin.read().1), (&container.id, container.origin.read().1));
         let Fact::Container(podman) = fact(
             r#"{"Type":"container","Action":"health_status","Actor":{"ID":"c1","Attributes":{"health_status":"unhealthy"}},"time":5}"#,
         ) else {

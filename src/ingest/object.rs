@@ -68,7 +68,7 @@ fn task(object: &Value) -> Read {
         force_update: number(object, "/Spec/ForceUpdate"),
         has_memory_limit: number(object, "/Spec/Resources/Limits/MemoryBytes") > 0,
     };
-    Ok((at, Fact::Task(fact)))
+    Ok((at, Fact::Task(Box::new(fact))))
 }
 
 fn service(object: &Value) -> Read {
@@ -106,7 +106,7 @@ fn service(object: &Value) -> Read {
         running_and_desired,
     };
     // What a service is called and how it restarts is wanted before its first attempt is judged.
-    Ok((created, Fact::Service(fact)))
+    Ok((created, Fact::Service(Box::new(fact))))
 }
 
 fn node(object: &Value) -> Read {
@@ -164,7 +164,7 @@ fn container(object: &Value) -> Read {
         error: text(object, "/State/Error"),
         started,
     };
-    Ok((at, Fact::Listing(fact)))
+    Ok((at, Fact::Listing(Box::new(fact))))
 }
 
 fn restart_policy(policy: Option<&Value>) -> RestartPolicy {

@@ -155,7 +155,7 @@ impl<R: Read> Reader<R> {
             splitter.finish(&mut |_| is_cut = true);
             self.splitter = None;
             self.own.clear();
-            self.own.push_str("{");
+            self.own.push('{');
             self.item = Item::Own;
             return Ok(is_cut);
         }

@@ -34,15 +34,15 @@ pub enum Fact<'a> {
         order: Order,
     },
     /// One task of a listing.
-    Task(TaskFact<'a>),
+    Task(Box<TaskFact<'a>>),
     /// One service of a listing.
-    Service(ServiceFact<'a>),
+    Service(Box<ServiceFact<'a>>),
     /// One node of a listing.
     Node(NodeFact<'a>),
     /// One line of dockerd's log that names a task.
     Log(LogFact<'a>),
     /// One container of a listing (a worker or a plain host).
-    Listing(ContainerListing<'a>),
+    Listing(Box<ContainerListing<'a>>),
     /// The daemon itself started or stopped.
     Engine(Engine),
 }

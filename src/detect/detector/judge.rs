@@ -1,0 +1,262 @@
+//! Judges attempts that have ended, and lets storms begin, change and end.
+
+use std::cmp::Reverse;
+
+use super::Detector;
+use crate::detect::attempt::Outcome;
+use crate::detect::container::Verdict;
+use crate::detect::key::{Due, DueWhat, Slot};
+use crate::detect::subject::{Change, Failure, SubjectState};
+use crate::model::{Cause, Notice, Storm, StormState, SubjectKind, Timestamp};
+
+/// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;
+/// a task that was forgotten is known by its raft index to be old.
+const SETTLED_MAX: usize = 65_536;
+/// How many subsided storms are kept for the report; the oldest go first.
+const ENDED_MAX: usize = 10_000;
+/// How many notices wait to be drained; more are dropped and counted.
+const NOTICES_MAX: usize = 100_000;
+
+impl Detector {
+    /// Sets the time at which an attempt that has ended is judged, or judges again one that was.
+    pub(in crate::detect) fn look_for_end(&mut self, index: u32, at: Timestamp) {
+        let attempt = &mut self.attempts[index as usize];
+        if attempt.outcome.is_some() {
+            self.judge_again(index);
+            return;
+        }
+        if attempt.ended.is_some() || !attempt.has_ended() {
+            return;
+        }
+        attempt.ended = Some(at);
+        let due = Due {
+            at: at.plus(self.settings.slack),
+            key: attempt.key,
+            what: DueWhat::Attempt,
+            index,
+            generation: self.attempt_generations[index as usize],
+        };
+        self.due.push(Reverse(due));
+    }
+
+    pub(in crate::detect) fn judge_due(&mut self, due: Due) {
+        match due.what {
+            DueWhat::Attempt => {
+                if self.attempt_generations[due.index as usize] == due.generation {
+                    self.judge_attempt(due.index);
+                }
+            }
+            DueWhat::Container => self.judge_container(due),
+        }
+    }
+
+    pub(in crate::detect) fn judge_attempt(&mut self, index: u32) {
+        let (outcome, subject) = self.outcome(index);
+        self.attempts[index as usize].outcome = Some(outcome);
+        let Some(state) = self.subject_mut(subject) else { return };
+        if let Some(place) = state.open.iter().position(|open| *open == index) {
+            state.open.swap_remove(place);
+        }
+        state.settled.push_back(index);
+        self.waiting.remove(&index);
+        self.settled.push_back((index, self.attempt_generations[index as usize]));
+        match outcome {
+            Outcome::Failed { cause, exit_zero } => self.fail_attempt(index, cause, exit_zero),
+            Outcome::Completed | Outcome::Intended => {
+                let created = self.attempts[index as usize].created;
+                if let Some(state) = self.subject_mut(subject) {
+                    state.went_otherwise(created);
+                }
+            }
+        }
+        while self.settled.len() > SETTLED_MAX {
+            self.forget_settled_attempt();
+        }
+    }
+
+    /// A fact came after the judgement: the log's words may better the cause, and a listing may tell that an exit 0
+    /// was no end.
+    pub(in crate::detect) fn judge_again(&mut self, index: u32) {
+        let before = self.attempts[index as usize].outcome;
+        let (after, subject) = self.outcome(index);
+        if before == Some(after) {
+            return;
+        }
+        match (before, after) {
+            (Some(Outcome::Failed { cause: from, exit_zero }), Outcome::Failed { cause: to, .. }) => {
+                let attempt = &mut self.attempts[index as usize];
+                attempt.outcome = Some(Outcome::Failed { cause: to, exit_zero });
+                let (at, slot) = (attempt.ended.unwrap_or(self.now), attempt.slot);
+                if let Some(state) = self.subject_mut(subject) {
+                    let change = state.correct(at, slot, from, to);
+                    self.announce(subject, change);
+                }
+            }
+            (Some(Outcome::Completed), Outcome::Failed { cause, exit_zero }) => {
+                self.attempts[index as usize].outcome = Some(after);
+                self.fail_attempt(index, cause, exit_zero);
+            }
+            _ => {}
+        }
+    }
+
+    pub(in crate::detect) fn outcome(&self, index: u32) -> (Outcome, u32) {
+        let attempt = &self.attempts[index as usize];
+        let subject = self.subject(attempt.subject);
+        let policy = subject.and_then(|subject| subject.policy);
+        let ran_out_of_memory = subject.is_some_and(|subject| subject.ran_out_of_memory);
+        (attempt.judge(policy, ran_out_of_memory), attempt.subject)
+    }
+
+    pub(in crate::detect) fn fail_attempt(&mut self, index: u32, cause: Cause, exit_zero: bool) {
+        let attempt = &self.attempts[index as usize];
+        let failure = Failure {
+            at: attempt.ended.unwrap_or(self.now),
+            created: attempt.created,
+            slot: attempt.slot,
+            node: attempt.node,
+            cause,
+            exit_zero,
+        };
+        let (subject, exit_code) = (attempt.subject, attempt.exit_code);
+        self.say_exit(subject, cause, exit_code);
+        self.fail(subject, failure);
+    }
+
+    /// Where the engine had no words, the exit code is what there is to say.
+    pub(in crate::detect) fn say_exit(&mut self, subject: u32, cause: Cause, exit_code: Option<i32>) {
+        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+        if state.failing.as_ref().is_some_and(|failing| !failing.detail(cause).is_empty()) {
+            return;
+        }
+        match exit_code {
+            Some(code) if cause == Cause::Oom => {
+                state.say(&self.quotas, cause, &format!("killed for memory, exit code {code}"));
+            }
+            Some(code) => state.say(&self.quotas, cause, &format!("exit code {code}")),
+            None => state.say(&self.quotas, cause, "the container never started"),
+        }
+    }
+
+    pub(in crate::detect) fn fail(&mut self, subject: u32, failure: Failure) {
+        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+        let (attempts, containers) = (&self.attempts, &self.containers);
+        let is_swarm = state.subject.kind == SubjectKind::SwarmService;
+        let change = state.fail(failure, &self.settings, &self.quotas, |state, since| {
+            if is_swarm {
+                let open = state.open.iter().filter(|index| attempts[**index as usize].created >= since);
+                return open.count() as u64;
+            }
+            let running = containers.iter().flatten().filter(|container| container.subject == subject);
+            running.filter(|container| container.is_running()).count().max(1) as u64
+        });
+        self.move_hold_down(subject);
+        self.announce(subject, change);
+    }
+
+    pub(in crate::detect) fn judge_container(&mut self, due: Due) {
+        let Some(container) = &mut self.containers[due.index as usize] else { return };
+        if container.generation != due.generation {
+            return;
+        }
+        let subject = container.subject;
+        let mut verdicts = Vec::new();
+        container.settle(due.at.minus(self.settings.slack), &mut |verdict| verdicts.push(verdict));
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Attempt { at } => {
+                    if let Some(storm) = self.subject_mut(subject).and_then(SubjectState::storm_mut) {
+                        storm.count_attempt(at);
+                    }
+                }
+                Verdict::Failed { at, started, cause, exit_code } => {
+                    self.say_exit(subject, cause, Some(exit_code));
+                    let slot = Slot::default();
+                    self.fail(
+                        subject,
+                        Failure { at, created: started, slot, node: 0, cause, exit_zero: exit_code == 0 },
+                    );
+                }
+                Verdict::Removed => self.drop_container(due.index),
+            }
+        }
+    }
+
+    pub(in crate::detect) fn announce(&mut self, index: u32, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Onset => self.announce_onset(index),
+            Change::Cause { from, to } => {
+                if let Some(storm) = self.storm_of(index) {
+                    self.notify(Notice::CauseChanged { storm: Box::new(storm), from, to });
+                }
+            }
+        }
+    }
+
+    pub(in crate::detect) fn announce_onset(&mut self, index: u32) {
+        self.storming.insert(index);
+        self.move_hold_down(index);
+        if let Some(storm) = self.storm_of(index) {
+            self.notify(Notice::Onset(Box::new(storm)));
+        }
+    }
+
+    pub(in crate::detect) fn notify(&mut self, notice: Notice) {
+        if self.notices.len() < NOTICES_MAX {
+            self.notices.push_back(notice);
+        } else {
+            self.counters.notices_dropped += 1;
+        }
+    }
+
+    pub(in crate::detect) fn hold_down_ends(&self, index: u32) -> Option<Timestamp> {
+        self.subject(index)?.hold_down_ends(&self.settings)
+    }
+
+    pub(in crate::detect) fn subside_until(&mut self, now: Timestamp) {
+        if now < self.next_subside {
+            return;
+        }
+        let mut next = Timestamp::from_nanos(i64::MAX);
+        let mut over = Vec::new();
+        for index in self.storming.iter().copied() {
+            match self.hold_down_ends(index).filter(|ends| *ends > now) {
+                Some(ends) => next = next.min(ends),
+                None => over.push(index),
+            }
+        }
+        self.next_subside = next;
+        for index in over {
+            self.end_storm(index);
+        }
+    }
+
+    /// A storming subject has failed: its hold-down is another.
+    fn move_hold_down(&mut self, index: u32) {
+        if let Some(ends) = self.hold_down_ends(index) {
+            self.next_subside = self.next_subside.min(ends);
+        }
+    }
+
+    pub(in crate::detect) fn end_storm(&mut self, index: u32) {
+        if !self.storming.remove(&index) {
+            return;
+        }
+        let storm = self.storm_of(index).map(|storm| Storm {
+            state: StormState::Subsided,
+            ended: self.subject(index).and_then(|subject| Some(subject.failing.as_ref()?.last)),
+            ..storm
+        });
+        if let Some(subject) = self.subject_mut(index) {
+            subject.subside();
+        }
+        if let Some(storm) = storm {
+            self.ended.push_back(storm.clone());
+            if self.ended.len() > ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.notify(Notice::Subsided(Box::new(storm)));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Finds, makes and forgets subjects, attempts, containers and nodes, each within its bound.
+
+use super::{Detector, NodeName};
+use crate::detect::attempt::Attempt;
+use crate::detect::container::PlainContainer;
+use crate::detect::key::{Key, Slot};
+use crate::detect::subject::SubjectState;
+use crate::model::{Owner, Subject, SubjectKind, Timestamp};
+
+/// How many attempts of all subjects may be under way; the oldest goes first.
+const OPEN_MAX: usize = 400_000;
+/// How many containers that engines restart are kept; when there are more, those not seen for longest go first.
+const CONTAINERS_MAX: usize = 100_000;
+/// How many nodes are told apart; of more the names are not kept.
+const NODES_MAX: usize = 20_000;
+/// Which part of the subjects is looked at for forgetting at once: so that the search costs little for each.
+const FORGET_PART: usize = 16;
+
+impl Detector {
+    pub(in crate::detect) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> u32 {
+        if self.container_index.len() >= CONTAINERS_MAX {
+            self.forget_containers();
+        }
+        let (kind, name, stack) = match owner {
+            Owner { ecs: Some((family, container)), .. } => {
+                (SubjectKind::EcsFamily, format!("{family}/{container}"), Some(&**family))
+            }
+            Owner { compose: Some((project, service)), .. } => {
+                (SubjectKind::ComposeService, format!("{project}/{service}"), Some(&**project))
+            }
+            Owner { name, .. } if name.is_empty() => (SubjectKind::Container, "unnamed".to_owned(), None),
+            Owner { name, .. } => (SubjectKind::Container, name.clone().into_owned(), None),
+        };
+        let subject = self.subject_index_of(kind, &name, at);
+        self.set_image(subject, image);
+        if let Some(subject) = self.subject_mut(subject)
+            && subject.subject.stack.is_none()
+        {
+            subject.subject.stack = stack.map(str::to_owned);
+        }
+        self.generation += 1;
+        let container = PlainContainer::new(key, subject, self.generation, kind == SubjectKind::EcsFamily, at);
+        let index = match self.free_containers.pop() {
+            Some(index) => index,
+            None => {
+                self.containers.push(None);
+                last_index(&self.containers)
+            }
+        };
+        self.containers[index as usize] = Some(container);
+        self.container_index.insert(key, index);
+        index
+    }
+
+    pub(in crate::detect) fn new_attempt(
+        &mut self,
+        key: Key,
+        subject: u32,
+        slot: Slot,
+        node: u32,
+        created: Timestamp,
+    ) -> u32 {
+        while self.attempt_index.len() >= OPEN_MAX {
+            self.forget_open_attempt();
+        }
+        let attempt = Attempt { key, subject, slot, node, created, ..Attempt::default() };
+        let index = match self.free_attempts.pop() {
+            Some(index) => {
+                self.attempts[index as usize] = attempt;
+                index
+            }
+            None => {
+                self.attempts.push(attempt);
+                self.attempt_generations.push(0);
+                last_index(&self.attempts)
+            }
+        };
+        self.attempt_index.insert(key, index);
+        if let Some(subject) = self.subject_mut(subject) {
+            subject.open.push(index);
+            if let Some(storm) = subject.storm_mut() {
+                storm.count_attempt(created);
+            }
+        }
+        self.open.push_back((index, self.attempt_generations[index as usize]));
+        if self.open.len() > 2 * OPEN_MAX {
+            self.forget_closed();
+        }
+        index
+    }
+
+    pub(in crate::detect) fn subject(&self, index: u32) -> Option<&SubjectState> {
+        self.subjects.get(index as usize)?.as_ref()
+    }
+
+    pub(in crate::detect) fn subject_mut(&mut self, index: u32) -> Option<&mut SubjectState> {
+        self.subjects.get_mut(index as usize)?.as_mut()
+    }
+
+    pub(in crate::detect) fn service(&mut self, id: &str, at: Timestamp) -> u32 {
+        self.subject_index_of(SubjectKind::SwarmService, id, at)
+    }
+
+    pub(in crate::detect) fn subject_index_of(&mut self, kind: SubjectKind, id: &str, at: Timestamp) -> u32 {
+        let key = Key::new(id);
+        if let Some(index) = self.subject_index.get(&(kind, key)) {
+            let index = *index;
+            if let Some(subject) = self.subject_mut(index) {
+                subject.last_seen = subject.last_seen.max(at);
+            }
+            return index;
+        }
+        if self.subject_index.len() >= self.settings.subjects_max {
+            self.forget_subjects();
+        }
+        let subject = Subject { kind, name: id.to_owned(), id: id.to_owned(), stack: None };
+        let state = SubjectState::new(subject, key, at);
+        let index = match self.free_subjects.pop() {
+            Some(index) => index,
+            None => {
+                self.subjects.push(None);
+                last_index(&self.subjects)
+            }
+        };
+        self.subjects[index as usize] = Some(state);
+        self.subject_index.insert((kind, key), index);
+        index
+    }
+
+    pub(in crate::detect) fn name_service(&mut self, index: u32, name: &str, stack: Option<&str>) {
+        let Some(state) = self.subject_mut(index) else { return };
+        if !name.is_empty() && state.subject.name != name {
+            state.subject.name = name.to_owned();
+        }
+        if let Some(stack) = stack
+            && state.subject.stack.as_deref() != Some(stack)
+        {
+            state.subject.stack = Some(stack.to_owned());
+        }
+    }
+
+    pub(in crate::detect) fn set_image(&mut self, index: u32, image: &str) {
+        if let Some(state) = self.subject_mut(index)
+            && !image.is_empty()
+            && *state.image != *image
+        {
+            state.image = image.into();
+        }
+    }
+
+    pub(in crate::detect) fn node(&mut self, id: &str) -> u32 {
+        if id.is_empty() {
+            return 0;
+        }
+        let key = Key::new(id);
+        if let Some(index) = self.node_index.get(&key) {
+            return *index;
+        }
+        if self.nodes.len() > NODES_MAX {
+            return 0;
+        }
+        self.nodes.push(NodeName { id: id.into(), ..NodeName::default() });
+        let index = last_index(&self.nodes);
+        self.node_index.insert(key, index);
+        index
+    }
+
+    /// Forgets the calm subjects that have not been seen for longest, a part of them at once.
+    pub(in crate::detect) fn forget_subjects(&mut self) {
+        let mut calm: Vec<(Timestamp, Key, u32)> = self
+            .subjects
+            .iter()
+            .enumerate()
+            .filter_map(|(index, subject)| {
+                let subject = subject.as_ref().filter(|subject| subject.storm().is_none())?;
+                Some((subject.last_seen, subject.key, u32::try_from(index).ok()?))
+            })
+            .collect();
+        let part = (self.settings.subjects_max / FORGET_PART).clamp(1, calm.len().max(1));
+        if part < calm.len() {
+            calm.select_nth_unstable(part);
+        }
+        for (_, _, index) in calm.into_iter().take(part) {
+            self.drop_subject(index);
+            self.counters.subjects_forgotten += 1;
+        }
+        for index in 0..self.containers.len() {
+            let subject = self.containers[index].as_ref().map(|container| container.subject);
+            if subject.is_some_and(|subject| self.subject(subject).is_none()) {
+                self.drop_container(u32::try_from(index).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    pub(in crate::detect) fn drop_subject(&mut self, index: u32) {
+        let Some(state) = self.subjects[index as usize].take() else { return };
+        self.subject_index.remove(&(state.subject.kind, state.key));
+        for attempt in state.open.iter().chain(&state.settled) {
+            self.free_attempt(*attempt);
+        }
+        self.found.retain(|entry| entry.1 != index);
+        self.free_subjects.push(index);
+    }
+
+    pub(in crate::detect) fn free_attempt(&mut self, index: u32) {
+        let key = self.attempts[index as usize].key;
+        self.attempt_index.remove(&key);
+        self.attempt_generations[index as usize] = self.attempt_generations[index as usize].wrapping_add(1);
+        self.waiting.remove(&index);
+        self.free_attempts.push(index);
+    }
+
+    pub(in crate::detect) fn forget_settled_attempt(&mut self) {
+        let Some((index, generation)) = self.settled.pop_front() else { return };
+        if self.attempt_generations[index as usize] != generation {
+            return;
+        }
+        let (subject, version) = (self.attempts[index as usize].subject, self.attempts[index as usize].version);
+        if let Some(state) = self.subject_mut(subject) {
+            state.forgotten_version = state.forgotten_version.max(version);
+            if state.settled.front() == Some(&index) {
+                state.settled.pop_front();
+            } else {
+                state.settled.retain(|settled| *settled != index);
+            }
+        }
+        self.free_attempt(index);
+    }
+
+    pub(in crate::detect) fn forget_open_attempt(&mut self) {
+        let Some((index, generation)) = self.open.pop_front() else { return };
+        if self.attempt_generations[index as usize] != generation || self.attempts[index as usize].outcome.is_some() {
+            return;
+        }
+        let subject = self.attempts[index as usize].subject;
+        if let Some(state) = self.subject_mut(subject) {
+            state.open.retain(|open| *open != index);
+        }
+        self.free_attempt(index);
+        self.counters.attempts_forgotten += 1;
+    }
+
+    /// Takes those out of the order of open attempts that are open no more.
+    pub(in crate::detect) fn forget_closed(&mut self) {
+        let (generations, attempts) = (&self.attempt_generations, &self.attempts);
+        self.open.retain(|(index, generation)| {
+            generations[*index as usize] == *generation && attempts[*index as usize].outcome.is_none()
+        });
+    }
+
+    pub(in crate::detect) fn forget_containers(&mut self) {
+        let mut seen: Vec<(Timestamp, Key, u32)> = self
+            .containers
+            .iter()
+            .enumerate()
+            .filter_map(|(index, c)| Some((c.as_ref()?.last_seen, c.as_ref()?.key, u32::try_from(index).ok()?)))
+            .collect();
+        let part = CONTAINERS_MAX / FORGET_PART;
+        if part < seen.len() {
+            seen.select_nth_unstable(part);
+        }
+        for (_, _, index) in seen.into_iter().take(part) {
+            self.drop_container(index);
+            self.counters.containers_forgotten += 1;
+        }
+    }
+
+    pub(in crate::detect) fn drop_container(&mut self, index: u32) {
+        if let Some(container) = self.containers[index as usize].take() {
+            self.container_index.remove(&container.key);
+            self.free_containers.push(index);
+        }
+    }
+}
+
+/// The index of a list's last entry. Every list here has a cap far below the range.
+fn last_index<T>(list: &[T]) -> u32 {
+    u32::try_from(list.len().saturating_sub(1)).unwrap_or(u32::MAX)
+}

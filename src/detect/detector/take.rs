@@ -1,0 +1,283 @@
+//! Takes observations: joins what they say to the attempt or container that they are about.
+
+use super::Detector;
+use crate::detect::cause::{classify, is_intent};
+use crate::detect::key::{Due, DueWhat, Key, Slot};
+use crate::detect::subject::{Failure, Policy};
+use crate::model::{
+    Cause, ContainerAction, ContainerFact, ContainerListing, LogFact, LogKind, Mode, NodeFact, Order, ServiceFact,
+    TaskFact, TaskState, Timestamp,
+};
+use std::cmp::Reverse;
+
+/// Open attempts of one subject up to which a container's successor in its slot is looked for.
+const SUCCESSOR_SCAN_MAX: usize = 64;
+
+impl Detector {
+    pub(in crate::detect) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+        let key = Key::new(&fact.task_id);
+        let index = match self.attempt_index.get(&key) {
+            Some(index) => *index,
+            None => {
+                if fact.action == ContainerAction::Destroy {
+                    // The end of an attempt that was never seen; it tells nothing.
+                    return;
+                }
+                let (owner, image) = fact.origin.read();
+                let task = owner.swarm.unwrap_or_default();
+                let subject = self.service(&task.service_id, at);
+                self.name_service(subject, &task.service_name, owner.stack.as_deref());
+                self.set_image(subject, &image);
+                let slot = Slot::of_task_name(&task.task_name);
+                let node = self.node(&task.node_id);
+                self.new_attempt(key, subject, slot, node, at)
+            }
+        };
+        let attempt = &mut self.attempts[index as usize];
+        let facts = &mut attempt.facts;
+        match fact.action {
+            ContainerAction::Create => {
+                facts.created = true;
+                attempt.created = attempt.created.min(at);
+                let (subject, slot) = (attempt.subject, attempt.slot);
+                self.supersede(subject, slot, index, at);
+            }
+            ContainerAction::Start => facts.started = true,
+            ContainerAction::Die { exit_code } => {
+                facts.died = true;
+                facts.started = true;
+                attempt.exit_code = attempt.exit_code.filter(|code| *code != 0).or(exit_code);
+            }
+            ContainerAction::Kill | ContainerAction::Stop => facts.killed |= !facts.died,
+            ContainerAction::Oom => {
+                facts.out_of_memory = true;
+                let subject = attempt.subject;
+                if let Some(subject) = self.subject_mut(subject) {
+                    subject.ran_out_of_memory = true;
+                }
+            }
+            ContainerAction::Unhealthy => facts.unhealthy = true,
+            ContainerAction::Destroy => facts.superseded = true,
+        }
+        self.look_for_end(index, at);
+    }
+
+    /// A container made in a slot tells that the one before it, if it never started, has failed to.
+    pub(in crate::detect) fn supersede(&mut self, subject: u32, slot: Slot, by: u32, at: Timestamp) {
+        let Some(state) = self.subject(subject) else { return };
+        if state.open.len() > SUCCESSOR_SCAN_MAX {
+            return;
+        }
+        let before: Vec<u32> = state
+            .open
+            .iter()
+            .copied()
+            .filter(|index| {
+                let attempt = &self.attempts[*index as usize];
+                *index != by && attempt.slot == slot && attempt.facts.created && !attempt.facts.started
+            })
+            .filter(|index| self.attempts[*index as usize].created < at)
+            .collect();
+        for index in before {
+            self.attempts[index as usize].facts.superseded = true;
+            self.look_for_end(index, at);
+        }
+    }
+
+    pub(in crate::detect) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
+        let key = Key::new(&fact.id);
+        let subject = self.service(&fact.service_id, at);
+        let index = match self.attempt_index.get(&key) {
+            Some(index) => *index,
+            None => {
+                let is_old = self
+                    .subject(subject)
+                    .is_some_and(|subject| fact.version > 0 && fact.version <= subject.forgotten_version);
+                if is_old {
+                    return;
+                }
+                let node = self.node(&fact.node_id);
+                self.new_attempt(key, subject, Slot::of_task(fact.slot, &fact.node_id), node, fact.created)
+            }
+        };
+        let policy = Policy {
+            restart: fact.restart,
+            is_job: fact.is_job,
+            force_update: fact.force_update,
+            has_memory_limit: fact.has_memory_limit,
+        };
+        let is_newest = self.attempts[index as usize].version < fact.version || fact.version == 0;
+        if is_newest && !fact.desired.is_terminal() && fact.desired != TaskState::Remove {
+            // What the task under way was made from is the specification.
+            if let Some(subject) = self.subject_mut(subject) {
+                subject.set_policy(policy, &fact.image);
+            }
+        } else if let Some(subject) = self.subject_mut(subject)
+            && subject.policy.is_none()
+        {
+            subject.set_policy(policy, &fact.image);
+        }
+        let cause = self.cause_of(subject, &fact.error);
+        let node = self.node(&fact.node_id);
+        let attempt = &mut self.attempts[index as usize];
+        if !is_newest && attempt.state != TaskState::Other {
+            return;
+        }
+        let was_under_way = !attempt.state.is_terminal() && !attempt.facts.died && !attempt.facts.logged_fatal;
+        let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
+        attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
+        attempt.version = fact.version;
+        attempt.created = fact.created;
+        attempt.state = fact.state;
+        attempt.desired = fact.desired;
+        attempt.state_since = fact.status_at;
+        attempt.node = if node == 0 { attempt.node } else { node };
+        attempt.exit_code = fact.exit_code.filter(|code| *code > 0).or(attempt.exit_code).or(fact.exit_code);
+        attempt.facts.is_job = fact.is_job;
+        if let Some(cause) = cause {
+            attempt.task_cause = Some(cause);
+            attempt.facts.ordered_error = is_intent(&fact.error);
+        }
+        let waits = matches!(fact.state, TaskState::Pending | TaskState::New | TaskState::Preparing)
+            && matches!(fact.desired, TaskState::Running | TaskState::Ready | TaskState::Complete);
+        if waits {
+            self.waiting.insert(index);
+        } else {
+            self.waiting.remove(&index);
+        }
+        // A node whose clock is ahead does not delay the judgement.
+        self.look_for_end(index, fact.status_at.min(at));
+    }
+
+    pub(in crate::detect) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
+        let key = Key::new(&fact.task_id);
+        let index = match self.attempt_index.get(&key) {
+            Some(index) => *index,
+            None => {
+                let subject = self.service(&fact.service_id, at);
+                let node = self.node(&fact.node_id);
+                // The log does not tell the slot.
+                self.new_attempt(key, subject, Slot::default(), node, at)
+            }
+        };
+        let cause = self.cause_of(self.attempts[index as usize].subject, &fact.error);
+        let attempt = &mut self.attempts[index as usize];
+        match fact.kind {
+            LogKind::PullFailed => attempt.pull_cause = cause,
+            LogKind::TaskFailed => {
+                attempt.facts.logged_fatal = true;
+                attempt.facts.ordered_error = is_intent(&fact.error);
+                attempt.task_cause = cause.or(attempt.task_cause);
+                if fact.error.contains("non-zero exit (137)") {
+                    attempt.exit_code = Some(137);
+                }
+            }
+        }
+        self.look_for_end(index, at);
+    }
+
+    pub(in crate::detect) fn take_service(&mut self, fact: &ServiceFact<'_>) {
+        let index = self.service(&fact.id, fact.updated);
+        self.name_service(index, &fact.name, fact.stack.as_deref());
+        let policy = Policy {
+            restart: fact.restart,
+            is_job: fact.mode == Mode::Job,
+            force_update: fact.force_update,
+            has_memory_limit: fact.has_memory_limit,
+        };
+        let listing = self.listing;
+        if let Some(subject) = self.subject_mut(index) {
+            subject.set_policy(policy, &fact.image);
+            subject.listed = listing;
+        }
+    }
+
+    pub(in crate::detect) fn take_node(&mut self, fact: &NodeFact<'_>) {
+        let index = self.node(&fact.id) as usize;
+        if index > 0 {
+            self.nodes[index].hostname = (*fact.hostname).into();
+            self.nodes[index].engine = (*fact.engine).into();
+        }
+    }
+
+    pub(in crate::detect) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
+        let index = self.service(id, at);
+        self.name_service(index, name, None);
+        match order {
+            Order::Create | Order::Progress => {}
+            Order::Update => {
+                if let Some(subject) = self.subject_mut(index) {
+                    subject.spec_changed();
+                }
+            }
+            Order::Remove => self.end_storm(index),
+        }
+    }
+
+    pub(in crate::detect) fn take_container(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+        let key = Key::new(&fact.id);
+        let index = match self.container_index.get(&key) {
+            Some(index) => *index,
+            None if fact.action == ContainerAction::Destroy => return,
+            None => {
+                let (owner, image) = fact.origin.read();
+                self.new_container(key, &owner, &image, at)
+            }
+        };
+        let due_at = at.plus(self.settings.slack);
+        if let Some(container) = &mut self.containers[index as usize]
+            && container.take(at, fact.action)
+        {
+            let due = Due { at: due_at, key, what: DueWhat::Container, index, generation: container.generation };
+            self.due.push(Reverse(due));
+        }
+    }
+
+    /// A listing tells what the events of a plain host do not: how often the engine has started it again.
+    pub(in crate::detect) fn take_listing(&mut self, at: Timestamp, fact: &ContainerListing<'_>) {
+        if fact.owner.swarm.is_some() {
+            return;
+        }
+        let key = Key::new(&fact.id);
+        let container = match self.container_index.get(&key) {
+            Some(index) => *index,
+            None => self.new_container(key, &fact.owner, &fact.image, at),
+        };
+        let Some(index) = self.containers[container as usize].as_ref().map(|container| container.subject) else {
+            return;
+        };
+        let loops = fact.is_restarting && fact.restart_count > u64::from(self.settings.failures.get());
+        if !loops {
+            return;
+        }
+        let cause = match self.cause_of(index, &fact.error) {
+            Some(cause) => cause,
+            None if fact.is_oom_killed => Cause::Oom,
+            None => Cause::AppExit,
+        };
+        let failure =
+            Failure { at, created: at, slot: Slot::default(), node: 0, cause, exit_zero: fact.exit_code == 0 };
+        self.set_image(index, &fact.image);
+        self.say_exit(index, cause, Some(fact.exit_code));
+        let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        if subject.begin_by_count(fact.restart_count, failure, &self.quotas) {
+            self.announce_onset(index);
+        }
+    }
+
+    /// Keeps an error's words, and tells its cause; `None` where there are none.
+    pub(in crate::detect) fn cause_of(&mut self, subject: u32, error: &str) -> Option<Cause> {
+        if error.is_empty() {
+            return None;
+        }
+        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else {
+            return Some(classify(error));
+        };
+        if let Some(cause) = state.heard(error) {
+            return Some(cause);
+        }
+        let cause = classify(error);
+        state.say(&self.quotas, cause, error);
+        Some(cause)
+    }
+}
