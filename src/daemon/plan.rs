@@ -13,6 +13,8 @@ const SUSPECTS_SHORTEST: Duration = Duration::from_millis(250);
 const SUSPECTS_LONGEST: Duration = Duration::from_secs(15);
 /// Where the period is not known yet.
 const SUSPECTS_UNKNOWN: Duration = Duration::from_millis(500);
+/// How often it is found out who is suspect.
+const REVIEW_EVERY: Duration = Duration::from_millis(100);
 /// Asking takes at most one part in so many of the time.
 const SHARE: u32 = 50;
 /// After a failed listing, the next one waits at least so long.
@@ -37,11 +39,13 @@ pub(super) struct Plan {
     services_at: Instant,
     suspects_at: Option<Instant>,
     sweep_at: Instant,
+    /// When it is worth finding out again who is suspect.
+    review_at: Instant,
 }
 
 impl Plan {
     pub(super) fn new(services_every: Duration, sweep_every: Duration, now: Instant) -> Self {
-        Self { services_every, sweep_every, services_at: now, suspects_at: None, sweep_at: now }
+        Self { services_every, sweep_every, services_at: now, suspects_at: None, sweep_at: now, review_at: now }
     }
 
     /// What to do next, and when.
@@ -55,6 +59,7 @@ impl Plan {
     /// A task was done at `now`, in `took`.
     pub(super) fn done(&mut self, task: Task, now: Instant, took: Duration) {
         let at = |every: Duration| now + every.max(took * SHARE);
+        self.review_at = now;
         match task {
             Task::Services => self.services_at = at(self.services_every),
             Task::Sweep => self.sweep_at = at(self.sweep_every),
@@ -75,6 +80,15 @@ impl Plan {
     pub(super) fn resync(&mut self, now: Instant) {
         self.services_at = now;
         self.sweep_at = now;
+    }
+
+    /// Whether it is time to find out who is suspect: not at every event of a storm.
+    pub(super) fn wants_review(&mut self, now: Instant) -> bool {
+        let wants = now >= self.review_at;
+        if wants {
+            self.review_at = now + REVIEW_EVERY;
+        }
+        wants
     }
 
     /// Sets when suspects are looked at: none, or after `every`, not before what [`done`](Self::done) said.

@@ -480,7 +480,10 @@ impl Session {
         for notice in notices {
             say(Said::Notice(notice));
         }
-        plan.suspect(self.suspects_every(), Instant::now());
+        let now = Instant::now();
+        if plan.wants_review(now) {
+            plan.suspect(self.suspects_every(), now);
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

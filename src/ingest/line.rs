@@ -47,7 +47,8 @@ impl Reading<'_> {
 
 /// Reads one line, or one object cut out of an array. Its kind is found by looking at it.
 pub fn read_line(line: &str, origin: u16) -> Reading<'_> {
-    let line = line.trim_ascii();
+    // A record separator begins each object of `application/json-seq`.
+    let line = line.trim_start_matches('\u{1e}').trim_ascii();
     if line.starts_with('{') {
         return read_json(line, origin);
     }

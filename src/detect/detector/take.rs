@@ -127,6 +127,10 @@ impl Detector {
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
         attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
         attempt.version = fact.version;
+        if attempt.slot == Slot::default() {
+            // Its log line came first, and does not tell the slot.
+            attempt.slot = Slot::of_task(fact.slot, &fact.node_id);
+        }
         attempt.created = fact.created;
         attempt.state = fact.state;
         attempt.desired = fact.desired;
