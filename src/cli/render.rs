@@ -1,5 +1,6 @@
 //! Reports as people, programs and Nagios read them. What a daemon said is printed without its control characters.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
@@ -8,7 +9,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::args::ReportFormat;
 use super::exit::Exit;
-use crate::model::{Finding, Report, Risk, Storm, StormState, Timestamp};
+use crate::model::{Cause, Finding, FindingKind, Report, Risk, Storm, StormState, Timestamp};
 
 /// The width where none can be found out, and the least that is used.
 const WIDTH_DEFAULT: u16 = 80;
@@ -99,9 +100,18 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
     let headline = if ongoing > 0 { paint.red(&headline) } else { headline };
     let _ = writeln!(text, "{}; {} calm", paint.bold(&headline), report.calm);
     if !report.storms.is_empty() {
+        for line in pressure(&report.storms) {
+            paragraph_line(&mut text, &line, width);
+        }
         let _ = writeln!(text, "\n{}\n", storms(&report.storms, width));
-        for storm in &report.storms {
-            paragraph(&mut text, &storm.subject.name, &sentence(storm), Some(&storm.advice), width, paint);
+        for storms in by_cause(&report.storms) {
+            let first = storms[0];
+            let said = if storms.len() == 1 {
+                detail(first).to_owned()
+            } else {
+                format!("{}: {}", first.subject.name, detail(first))
+            };
+            paragraph(&mut text, &title(&storms), &said, Some(&first.advice), width, paint);
         }
     }
     if !report.findings.is_empty() {
@@ -186,21 +196,53 @@ fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
+/// How often the registries are asked by storms that go on.
+fn pressure(storms: &[Storm]) -> Vec<String> {
+    let mut per_min: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+    for storm in storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing) {
+        let entry = per_min.entry(&storm.registry).or_default();
+        *entry = (entry.0 + storm.attempts_per_min, entry.1 + 1);
+    }
+    per_min
+        .into_iter()
+        .filter(|(registry, _)| !registry.is_empty())
+        .map(|(registry, (tries, services))| {
+            let of = if services == 1 { "1 of them asks".to_owned() } else { format!("{services} of them ask") };
+            format!("{of} {registry} at every try: {tries:.0} tries a minute")
+        })
+        .collect()
+}
+
+/// Storms of one cause together, the most first: thirty services that miss one mount are one thing to read.
+fn by_cause(storms: &[Storm]) -> Vec<Vec<&Storm>> {
+    let mut groups: BTreeMap<(Cause, &str), Vec<&Storm>> = BTreeMap::new();
+    for storm in storms {
+        let registry = if storm.cause.is_pull() { &*storm.registry } else { "" };
+        groups.entry((storm.cause, registry)).or_default().push(storm);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    groups
+}
+
+/// The cause, and whom it hits.
+fn title(storms: &[&Storm]) -> String {
+    let named: Vec<&str> = storms.iter().take(3).map(|storm| &*storm.subject.name).collect();
+    let more = storms.len() - named.len();
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}: {}{rest}", storms[0].cause, named.join(", "))
+}
+
 /// Why, in the engine's own words.
-fn sentence(storm: &Storm) -> String {
-    let detail = if storm.detail.is_empty() { storm.cause.as_str() } else { &storm.detail };
-    let asks = match (storm.pulls, storm.registry.is_empty()) {
-        (true, false) => format!(" (every try asks {})", storm.registry),
-        _ => String::new(),
-    };
-    format!("{detail}{asks}")
+fn detail(storm: &Storm) -> &str {
+    if storm.detail.is_empty() { storm.cause.as_str() } else { &storm.detail }
 }
 
 fn waits(finding: &Finding) -> String {
     let tasks = if finding.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", finding.tasks) };
     let what = match finding.kind {
-        crate::model::FindingKind::Pending => "pending",
-        crate::model::FindingKind::HangingPull => "preparing: the pull hangs",
+        FindingKind::Pending => "pending",
+        FindingKind::HangingPull => "preparing: the pull hangs",
     };
     let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
     format!("{tasks} {what} since {}{detail}", short(finding.since))
@@ -208,12 +250,20 @@ fn waits(finding: &Finding) -> String {
 
 /// A name, and what is said of it, wrapped to the width.
 fn paragraph(text: &mut String, name: &str, line: &str, step: Option<&str>, width: u16, paint: Paint) {
-    let _ = writeln!(text, "{}", paint.bold(&printable(name)));
+    for line in wrap(&printable(name), usize::from(width)) {
+        let _ = writeln!(text, "{}", paint.bold(&line));
+    }
     for line in wrap(&printable(line), usize::from(width) - 2) {
         let _ = writeln!(text, "  {line}");
     }
     for (index, line) in step.into_iter().flat_map(|step| wrap(&printable(step), usize::from(width) - 4)).enumerate() {
         let _ = writeln!(text, "  {} {line}", if index == 0 { ">" } else { " " });
+    }
+}
+
+fn paragraph_line(text: &mut String, line: &str, width: u16) {
+    for line in wrap(&printable(line), usize::from(width)) {
+        let _ = writeln!(text, "{line}");
     }
 }
 
