@@ -23,8 +23,8 @@ pub(super) struct Inputs {
 /// Why an input cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InputError {
-    #[error("cannot read {path}: {source}")]
-    Open { path: String, source: io::Error },
+    #[error("cannot read {path}: {source}; {advice}")]
+    Open { path: String, source: io::Error, advice: &'static str },
     #[error("{path} is no recording but {what}: {advice}")]
     Binary { path: String, what: &'static str, advice: &'static str },
     #[error("{path} holds no recording: put docker events (as JSON), task listings or dockerd's log there")]
@@ -59,12 +59,21 @@ pub(super) fn open(paths: &[PathBuf]) -> Inputs {
     inputs
 }
 
+fn cannot_open(path: String, source: io::Error) -> InputError {
+    let advice = match source.kind() {
+        io::ErrorKind::NotFound => "name a file, a directory, or - for standard input",
+        io::ErrorKind::PermissionDenied => "run squall as a user who may read it",
+        _ => "look at it, or leave it out",
+    };
+    InputError::Open { path, source, advice }
+}
+
 /// The files of a directory, by name: without those that begin with a dot, and without directories.
 fn open_directory(path: &Path, inputs: &mut Inputs, progress: &Rc<RefCell<Progress>>) {
     let shown = path.display().to_string();
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(source) => return inputs.faults.push(InputError::Open { path: shown, source }),
+        Err(source) => return inputs.faults.push(cannot_open(shown, source)),
     };
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -84,7 +93,7 @@ fn open_directory(path: &Path, inputs: &mut Inputs, progress: &Rc<RefCell<Progre
 
 fn open_file(path: &Path, progress: &Rc<RefCell<Progress>>) -> Result<Source<Box<dyn Read>>, InputError> {
     let shown = path.display().to_string();
-    let fault = |source| InputError::Open { path: shown.clone(), source };
+    let fault = |source| cannot_open(shown.clone(), source);
     let file = File::open(path).map_err(fault)?;
     progress.borrow_mut().total_bytes += file.metadata().map(|data| data.len()).unwrap_or(0);
     let counted = Counted { input: Box::new(file), progress: Rc::clone(progress) };

@@ -19,9 +19,7 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
     let exit = if report.storms.is_empty() { Exit::Calm } else { Exit::Storms };
     match format {
         ReportFormat::Json => {
-            let mut out = io::stdout().lock();
-            serde_json::to_writer(&mut out, report)?;
-            ended(writeln!(out))?;
+            say(&serde_json::to_string(report)?)?;
             Ok(exit)
         }
         ReportFormat::Table => {

@@ -33,14 +33,13 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
         let of_path: Vec<_> = understood.by_ref().take(*sources).collect();
         let is_empty = of_path.iter().all(|source| source.lines == 0);
         if !of_path.is_empty() && !is_empty && of_path.iter().all(|source| source.understood == 0) {
-            trouble(format!(
-                "{} holds nothing that squall knows: name docker events (as JSON), task listings or dockerd's log",
-                path.display()
-            ));
+            let advice = if end.skipped.reasons.contains_key("events-without-json-format") {
+                "print docker events with --format '{{json .}}'"
+            } else {
+                "name docker events (as JSON), task listings or dockerd's log"
+            };
+            trouble(format!("{} holds nothing that squall knows: {advice}", path.display()));
         }
-    }
-    if end.skipped.reasons.contains_key("events-without-json-format") {
-        eprintln!("squall: docker events were printed without a format: record them with --format '{{{{json .}}}}'");
     }
     let report = report(&mut detector, end);
     let exit = render::print(&report, command.format)?;

@@ -73,7 +73,7 @@ impl Attempt {
 
     /// What it came to. The task's state goes before what its node's events and log tell; SIGTERM and SIGKILL that
     /// somebody sent are no failure, but the health check's are.
-    pub(super) fn judge(&self, policy: Option<Policy>, subject_ran_out_of_memory: bool) -> Outcome {
+    pub(super) fn judge(&self, policy: Option<Policy>, subject_ran_out_of_memory: bool, was_ordered: bool) -> Outcome {
         let facts = self.facts;
         let may_be_oom = subject_ran_out_of_memory || policy.is_some_and(|policy| policy.has_memory_limit);
         let cause = self.cause(may_be_oom);
@@ -95,6 +95,8 @@ impl Attempt {
                     self.judge_exit_zero(policy)
                 }
             }
+            // A deployment that breaks off the one before leaves containers that never started.
+            _ if facts.superseded && !facts.died && was_ordered => Outcome::Intended,
             _ => failed,
         }
     }

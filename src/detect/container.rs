@@ -107,8 +107,8 @@ impl PlainContainer {
     pub(super) fn settle(&mut self, until: Timestamp, sink: &mut impl FnMut(Verdict)) {
         let forced = self.pending.len().saturating_sub(PENDING_MAX);
         let ripe = self.pending.iter().take_while(|entry| entry.0 <= until).count().max(forced);
-        let steps: Vec<_> = self.pending.drain(..ripe).collect();
-        for (at, step) in steps {
+        let later = self.pending.split_off(ripe);
+        for (at, step) in std::mem::replace(&mut self.pending, later) {
             self.step(at, step, sink);
         }
     }
@@ -127,10 +127,11 @@ impl PlainContainer {
             Step::Die(exit_code) => self.die(at, exit_code, sink),
             Step::Start => {
                 if let Some(death) = self.death.take() {
+                    // The attempt before its failure: whoever counts those that run finds this one.
+                    sink(Verdict::Attempt { at });
                     if !death.was_ordered {
                         self.fail(death, sink);
                     }
-                    sink(Verdict::Attempt { at });
                 }
                 self.started = Some(at);
                 self.killed = false;
@@ -155,6 +156,7 @@ impl PlainContainer {
             if exit_code != 0 && !was_ordered {
                 self.fail(death, sink);
             }
+            self.started = None;
             return;
         }
         self.death = Some(death);

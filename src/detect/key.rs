@@ -94,6 +94,8 @@ pub(super) enum DueWhat {
     Attempt,
     /// What happened to a container that an engine restarts is judged.
     Container,
+    /// A service that was removed is done with, after the last of its attempts.
+    Removal,
 }
 
 #[cfg(test)]

@@ -6,10 +6,14 @@ use std::time::Duration;
 use super::key::{Key, Slot};
 use super::quota::{Limiter, Quotas};
 use super::settings::Settings;
-use crate::model::{Cause, CauseCounts, RestartPolicy, Subject, Timestamp};
+use crate::model::{Cause, CauseCounts, RestartPolicy, Subject, SubjectKind, Timestamp};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
 const RECENT_MAX: usize = 16;
+/// The longest pause between two starts by an engine's restart policy (moby's `restartmanager.go`).
+const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How many orders are remembered.
+const ORDERS_MAX: usize = 4;
 /// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
 const SLOTS_MAX: usize = 1024;
 /// How many nodes of one storm are named.
@@ -45,6 +49,8 @@ pub(super) struct SubjectState {
     /// The highest `Version.Index` of attempts forgotten: an unknown task below it is one of them, listed again.
     pub(super) forgotten_version: u64,
     pub(super) ran_out_of_memory: bool,
+    /// When the last changes were ordered.
+    orders: Vec<Timestamp>,
     pub(super) episodes: u32,
     /// There once it has failed.
     pub(super) failing: Option<Box<Failing>>,
@@ -146,6 +152,7 @@ impl SubjectState {
             settled: VecDeque::new(),
             forgotten_version: 0,
             ran_out_of_memory: false,
+            orders: Vec::new(),
             episodes: 0,
             failing: None,
         }
@@ -292,16 +299,34 @@ impl SubjectState {
     pub(super) fn hold_down_ends(&self, settings: &Settings) -> Option<Timestamp> {
         let failing = self.failing.as_ref()?;
         failing.storm.as_ref()?;
-        Some(failing.last.plus(settings.hold_down_min.max(failing.period() * 3)))
+        // An engine backs off: the loop period that is to come is a minute.
+        let engine_restarts = matches!(self.subject.kind, SubjectKind::Container | SubjectKind::ComposeService);
+        let period = failing.period().max(if engine_restarts { ENGINE_BACKOFF_MAX } else { Duration::ZERO });
+        Some(failing.last.plus(settings.hold_down_min.max(period * 3)))
     }
 
-    /// Its storm is over.
-    pub(super) fn subside(&mut self) -> Option<Episode> {
-        let failing = self.failing.as_mut()?;
-        let storm = failing.storm.take();
-        failing.fast = Run::default();
-        failing.slow = Run::default();
-        storm
+    /// Its storm is over: it is judged as if it had never failed.
+    pub(super) fn subside(&mut self, quotas: &Quotas) {
+        if let Some(failing) = &mut self.failing {
+            let details = std::mem::take(&mut failing.details);
+            **failing = Failing { details, last: failing.last, ..Failing::new(quotas) };
+        }
+    }
+
+    /// Somebody ordered a change.
+    pub(super) fn order(&mut self, at: Timestamp) {
+        if self.orders.contains(&at) {
+            return;
+        }
+        if self.orders.len() == ORDERS_MAX {
+            self.orders.remove(0);
+        }
+        self.orders.push(at);
+    }
+
+    /// Whether a change was ordered within a span.
+    pub(super) fn was_ordered(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.orders.iter().any(|order| from <= *order && *order <= to)
     }
 
     /// A storm that a listing tells of: the engine counted `restarts`.

@@ -247,7 +247,9 @@ impl Follow {
         };
         let is_known = self.memory.knows(identity);
         if let Some(doubt) = self.doubt {
-            if self.memory.knew(identity, doubt.mark) || doubt.expected_nanos == Some(identity.time_nanos) {
+            // A manager that starts says the swarm's events of its Raft log again: they prove nothing of its memory.
+            let is_ours = identity.is_local && self.memory.knew(identity, doubt.mark);
+            if is_ours || doubt.expected_nanos == Some(identity.time_nanos) {
                 self.doubt = None;
                 self.with_link(Link::settle);
             } else if !is_known && identity.time_nanos >= self.last_nanos().unwrap_or(doubt.from_nanos) {

@@ -41,6 +41,11 @@ impl Detector {
 
     pub(in crate::detect) fn judge_due(&mut self, due: Due) {
         match due.what {
+            DueWhat::Removal => {
+                if self.subject(due.index).is_some_and(|subject| subject.key == due.key) {
+                    self.end_storm(due.index);
+                }
+            }
             DueWhat::Attempt => {
                 if self.attempt_generations[due.index as usize] == due.generation {
                     self.judge_attempt(due.index);
@@ -104,8 +109,10 @@ impl Detector {
         let attempt = &self.attempts[index as usize];
         let subject = self.subject(attempt.subject);
         let policy = subject.and_then(|subject| subject.policy);
+        let ended = attempt.ended.unwrap_or(self.now);
+        let was_ordered = subject.is_some_and(|subject| subject.was_ordered(attempt.created, ended));
         let ran_out_of_memory = subject.is_some_and(|subject| subject.ran_out_of_memory);
-        (attempt.judge(policy, ran_out_of_memory), attempt.subject)
+        (attempt.judge(policy, ran_out_of_memory, was_ordered), attempt.subject)
     }
 
     pub(in crate::detect) fn fail_attempt(&mut self, index: u32, cause: Cause, exit_zero: bool) {
@@ -148,7 +155,7 @@ impl Detector {
                 return open.count() as u64;
             }
             let running = containers.iter().flatten().filter(|container| container.subject == subject);
-            running.filter(|container| container.is_running()).count().max(1) as u64
+            running.filter(|container| container.is_running()).count() as u64
         });
         self.move_hold_down(subject);
         self.announce(subject, change);
@@ -248,8 +255,8 @@ impl Detector {
             ended: self.subject(index).and_then(|subject| Some(subject.failing.as_ref()?.last)),
             ..storm
         });
-        if let Some(subject) = self.subject_mut(index) {
-            subject.subside();
+        if let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) {
+            subject.subside(&self.quotas);
         }
         if let Some(storm) = storm {
             self.ended.push_back(storm.clone());

@@ -1,5 +1,8 @@
 //! Takes observations: joins what they say to the attempt or container that they are about.
 
+use std::cmp::Reverse;
+use std::time::Duration;
+
 use super::Detector;
 use crate::detect::cause::{classify, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
@@ -8,7 +11,6 @@ use crate::model::{
     Cause, ContainerAction, ContainerFact, ContainerListing, LogFact, LogKind, Mode, NodeFact, Order, ServiceFact,
     TaskFact, TaskState, Timestamp,
 };
-use std::cmp::Reverse;
 
 /// Open attempts of one subject up to which a container's successor in its slot is looked for.
 const SUCCESSOR_SCAN_MAX: usize = 64;
@@ -212,9 +214,14 @@ impl Detector {
             Order::Update => {
                 if let Some(subject) = self.subject_mut(index) {
                     subject.spec_changed();
+                    subject.order(at);
                 }
             }
-            Order::Remove => self.end_storm(index),
+            Order::Remove => {
+                let at = at.plus(self.settings.slack + Duration::from_nanos(1));
+                let due = Due { at, key: Key::new(id), what: DueWhat::Removal, index, generation: 0 };
+                self.due.push(Reverse(due));
+            }
         }
     }
 
