@@ -3,12 +3,9 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::args::{Audit as Command, ReportFormat};
-use super::exit::Exit;
+use super::exit::{Exit, NAGIOS_UNKNOWN};
 use super::{live, render};
 use crate::daemon::{Role, Said, Session};
-
-/// Nagios' code for a plugin that could not find out.
-const NAGIOS_UNKNOWN: u8 = 3;
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
     match live::runtime()?.block_on(audit(command, config)) {
@@ -23,12 +20,16 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
 async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
     let config = live::config(config, &command.daemon)?;
     let session = Session::connect(&config, command.risks).await?;
-    let mut said = |said: Said| {
-        if let Said::NoLog(why) = said {
-            live::complain(&format!(
-                "dockerd's log cannot be read ({why}): name it with --log FILE, or use --log none"
-            ));
+    let mut has_trouble = false;
+    let mut said = |said: Said| match said {
+        Said::NoLog(why) => {
+            live::complain(&format!("dockerd's log cannot be read ({why}): name it with --log FILE, or use --log none"))
         }
+        Said::Lost(why) | Said::Trouble(why) => {
+            has_trouble = true;
+            live::complain(&why);
+        }
+        Said::Notice(_) | Said::Gap(_) | Said::Back => {}
     };
     session.look(&mut said).await?;
     if let Some(time) = command.watch_for {
@@ -41,7 +42,7 @@ async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
             "{} is a worker of its Swarm and sees only its own containers: run squall audit on a manager",
             session.info().name
         ));
-        return Ok(if command.format == ReportFormat::Nagios { Exit::Nagios(NAGIOS_UNKNOWN) } else { Exit::Trouble });
+        has_trouble = true;
     }
-    Ok(exit)
+    Ok(exit.despite(has_trouble))
 }

@@ -1,3 +1,6 @@
+/// Nagios' code for a plugin that could not find out.
+pub(super) const NAGIOS_UNKNOWN: u8 = 3;
+
 /// How a command ended. Nagios has codes of its own for the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -18,6 +21,15 @@ impl Exit {
             Self::Storms => 1,
             Self::Trouble => 2,
             Self::Nagios(code) => code,
+        }
+    }
+
+    /// The same where not all of the work could be done. For Nagios what was found goes before what could not be.
+    pub(super) const fn despite(self, trouble: bool) -> Self {
+        match self {
+            Self::Nagios(0) if trouble => Self::Nagios(NAGIOS_UNKNOWN),
+            Self::Calm | Self::Storms if trouble => Self::Trouble,
+            exit => exit,
         }
     }
 }

@@ -97,7 +97,7 @@ fn open_file(path: &Path, progress: &Rc<RefCell<Progress>>) -> Result<Source<Box
     let file = File::open(path).map_err(fault)?;
     progress.borrow_mut().total_bytes += file.metadata().map(|data| data.len()).unwrap_or(0);
     let counted = Counted { input: Box::new(file), progress: Rc::clone(progress) };
-    let mut buffered = BufReader::with_capacity(128 << 10, counted);
+    let mut buffered = BufReader::new(counted);
     let start = buffered.fill_buf().map_err(fault)?;
     let is_gzip = start.starts_with(&[0x1f, 0x8b]);
     if let Some((what, advice)) = binary_kind(start).filter(|_| !is_gzip) {

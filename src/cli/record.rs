@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::args::Record as Command;
 use super::exit::Exit;
 use super::live;
-use crate::daemon::{Role, Sensors, Session, Wake};
+use crate::daemon::{Role, Sensors, Session, Wake, wall_clock};
 use crate::docker::{Client, Error, FollowItem};
 use crate::model::Timestamp;
 
@@ -19,8 +20,58 @@ use crate::model::Timestamp;
 const TASKS_EVERY: Duration = Duration::from_secs(1);
 /// How many tasks are remembered as written; beyond it all are written again.
 const WRITTEN_MAX: usize = 500_000;
-/// What a specification holds that may be secret, and that replay does not read.
-const LEFT_OUT: [&str; 3] = ["Env", "Args", "Command"];
+/// What is kept of a task, service or node, as paths: what replay reads, and what tells versions and modes. All else
+/// may hold secrets: environments, arguments, health checks, labels, options of volume and log drivers.
+const KEPT: &[&[&str]] = &[
+    &["ID"],
+    &["Version"],
+    &["CreatedAt"],
+    &["UpdatedAt"],
+    &["ServiceID"],
+    &["NodeID"],
+    &["Slot"],
+    &["JobIteration"],
+    &["DesiredState"],
+    &["Status"],
+    &["UpdateStatus", "State"],
+    &["ServiceStatus"],
+    &["ManagerStatus", "Leader"],
+    &["Description", "Hostname"],
+    &["Description", "Platform"],
+    &["Description", "Engine", "EngineVersion"],
+    &["Spec", "Role"],
+    &["Spec", "Availability"],
+    &["Spec", "Name"],
+    &["Spec", "Labels", "com.docker.stack.namespace"],
+    &["Spec", "Mode"],
+    &["Spec", "ContainerSpec", "Image"],
+    &["Spec", "RestartPolicy"],
+    &["Spec", "ForceUpdate"],
+    &["Spec", "Resources", "Limits"],
+    &["Spec", "TaskTemplate", "ContainerSpec", "Image"],
+    &["Spec", "TaskTemplate", "RestartPolicy"],
+    &["Spec", "TaskTemplate", "ForceUpdate"],
+    &["Spec", "TaskTemplate", "Resources", "Limits"],
+];
+/// The attributes that are kept of an event, or their beginnings: the others are labels.
+const KEPT_ATTRIBUTES: [&str; 16] = [
+    "name",
+    "image",
+    "exitCode",
+    "execDuration",
+    "signal",
+    "replicas.",
+    "image.",
+    "updatestate.",
+    "availability.",
+    "state.",
+    "com.docker.swarm.",
+    "com.docker.stack.namespace",
+    "com.docker.compose.project",
+    "com.docker.compose.service",
+    "com.amazonaws.ecs.",
+    "containerExitCode",
+];
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
     live::runtime()?.block_on(record(command, config))
@@ -47,8 +98,12 @@ async fn record(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit
             () = &mut stop => break,
             () = sleep_until(until) => break,
             wake = sensors.next() => {
-                if let Some(wake) = wake {
-                    files.take(wake)?;
+                let Some(wake) = wake else { bail!("the readers of events and log have ended") };
+                files.take(wake)?;
+                let dropped = sensors.take_dropped();
+                if dropped > 0 {
+                    let now = wall_clock();
+                    files.gap(now, now, &format!("squall fell behind: {dropped} events were dropped"))?;
                 }
             }
             _ = ticks.tick(), if is_manager => {
@@ -76,6 +131,7 @@ struct Files {
     tasks: Option<BufWriter<File>>,
     gaps: Option<BufWriter<File>>,
     node: String,
+    no_log: Option<String>,
     /// The version of each task that was written last.
     written: HashMap<String, u64>,
 }
@@ -93,14 +149,24 @@ impl Files {
         let node = if node.is_empty() { "node".to_owned() } else { node };
         let events = create(directory, &format!("{node}.events.ndjson"))?;
         let written = HashMap::new();
-        Ok(Self { directory: directory.to_owned(), events, log: None, tasks: None, gaps: None, node, written })
+        Ok(Self {
+            directory: directory.to_owned(),
+            events,
+            log: None,
+            tasks: None,
+            gaps: None,
+            node,
+            no_log: None,
+            written,
+        })
     }
 
     fn take(&mut self, wake: Wake) -> anyhow::Result<()> {
         match wake {
             Wake::Docker(FollowItem::Event(event)) => {
-                self.events.write_all(event.trim_ascii())?;
-                self.events.write_all(b"\n")?;
+                if let Some(event) = without_labels(&event) {
+                    writeln!(self.events, "{event}")?;
+                }
             }
             Wake::Log(line) => {
                 let name = format!("{}.dockerd.log", self.node);
@@ -108,19 +174,28 @@ impl Files {
                 writeln!(log, "{}", line.trim_end())?;
             }
             Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why }) => {
-                let name = format!("{}.gaps.ndjson", self.node);
-                let gaps = opened(&mut self.gaps, &self.directory, &name)?;
                 let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
-                writeln!(gaps, "{}", json!({"squall.gap": {"from": from, "to": to, "why": why.as_str()}}))?;
+                self.gap(from, to, why.as_str())?;
             }
             Wake::Docker(FollowItem::Lost { error, tries: 0 }) => live::complain(&error.to_string()),
             Wake::Docker(_) => {}
-            Wake::NoLog(why) => live::complain(&format!("dockerd's log is not recorded: {why}")),
+            Wake::NoLog(why) if self.no_log.as_ref() == Some(&why) => {}
+            Wake::NoLog(why) => {
+                live::complain(&format!("dockerd's log is not recorded: {why}"));
+                self.no_log = Some(why);
+            }
         }
         Ok(())
     }
 
-    /// Writes a whole listing, as an array on lines.
+    fn gap(&mut self, from: Timestamp, to: Timestamp, why: &str) -> anyhow::Result<()> {
+        let name = format!("{}.gaps.ndjson", self.node);
+        let gaps = opened(&mut self.gaps, &self.directory, &name)?;
+        writeln!(gaps, "{}", json!({"squall.gap": {"from": from, "to": to, "why": why}}))?;
+        Ok(())
+    }
+
+    /// Writes a whole listing, one object a line, after those of an earlier one.
     async fn list(&mut self, client: &Client, what: &str) -> anyhow::Result<()> {
         let mut objects = Vec::new();
         let mut sink = |object: &[u8]| objects.extend(without_secrets(object));
@@ -128,7 +203,9 @@ impl Files {
             "nodes" => client.nodes(&mut sink).await?,
             _ => client.services(&mut sink).await?,
         };
-        let mut file = create(&self.directory, &format!("{what}.json"))?;
+        let path = self.directory.join(format!("{what}.json"));
+        let file = File::options().append(true).create(true).mode(0o600).open(&path);
+        let mut file = BufWriter::new(file.with_context(|| format!("cannot write {}", path.display()))?);
         for object in objects {
             writeln!(file, "{object}")?;
         }
@@ -143,7 +220,7 @@ impl Files {
             self.written.clear();
         }
         let written = &mut self.written;
-        client
+        let result = client
             .tasks(&[] as &[&str], &mut |object| {
                 let Some(task) = without_secrets(object) else { return };
                 let (id, version) = (task["ID"].as_str().unwrap_or_default(), task["Version"]["Index"].as_u64());
@@ -152,7 +229,7 @@ impl Files {
                     changed.push(task);
                 }
             })
-            .await?;
+            .await;
         let write = |files: &mut Self| -> anyhow::Result<()> {
             let tasks = opened(&mut files.tasks, &files.directory, "tasks.ndjson")?;
             for task in changed {
@@ -163,7 +240,7 @@ impl Files {
         if let Err(error) = write(self) {
             live::complain(&format!("{error:#}"));
         }
-        Ok(())
+        result.map(drop)
     }
 
     fn finish(mut self) -> anyhow::Result<()> {
@@ -177,7 +254,8 @@ impl Files {
 
 fn create(directory: &Path, name: &str) -> anyhow::Result<BufWriter<File>> {
     let path = directory.join(name);
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(BufWriter::new(file))
 }
 
@@ -192,18 +270,25 @@ fn opened<'f>(
     }
 }
 
-/// An object without its environment, arguments and command.
+/// What is kept of a task, service or node.
 fn without_secrets(object: &[u8]) -> Option<Value> {
-    let mut object: Value = serde_json::from_slice(object).ok()?;
-    for path in ["/Spec/ContainerSpec", "/Spec/TaskTemplate/ContainerSpec", "/PreviousSpec/TaskTemplate/ContainerSpec"]
-    {
-        if let Some(Value::Object(spec)) = object.pointer_mut(path) {
-            for key in LEFT_OUT {
-                spec.remove(key);
-            }
-        }
+    let object: Value = serde_json::from_slice(object).ok()?;
+    let mut kept = json!({});
+    for path in KEPT {
+        let Some(value) = path.iter().try_fold(&object, |value, key| value.get(key)) else { continue };
+        let place = path.iter().fold(&mut kept, |place, key| &mut place[*key]);
+        *place = value.clone();
     }
-    Some(object)
+    Some(kept)
+}
+
+/// An event without the labels of its container or image.
+fn without_labels(event: &[u8]) -> Option<Value> {
+    let mut event: Value = serde_json::from_slice(event).ok()?;
+    if let Some(Value::Object(attributes)) = event.pointer_mut("/Actor/Attributes") {
+        attributes.retain(|key, _| KEPT_ATTRIBUTES.iter().any(|kept| key.starts_with(kept)));
+    }
+    Some(event)
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -222,5 +307,8 @@ mod tests {
         let task = br#"{"ID":"t","Spec":{"ContainerSpec":{"Image":"a","Env":["PASSWORD=x"],"Args":["-p","x"]}}}"#;
         let kept = without_secrets(task).expect("an object").to_string();
         assert_eq!(kept, r#"{"ID":"t","Spec":{"ContainerSpec":{"Image":"a"}}}"#);
+        let event = br#"{"Type":"container","Actor":{"ID":"c","Attributes":{"name":"web","traefik.auth":"x:y"}}}"#;
+        let kept = without_labels(event).expect("an object").to_string();
+        assert_eq!(kept, r#"{"Actor":{"Attributes":{"name":"web"},"ID":"c"},"Type":"container"}"#);
     }
 }

@@ -43,15 +43,14 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
     }
     let report = report(&mut detector, end);
     let exit = render::print(&report, command.format)?;
-    Ok(if has_trouble { Exit::Trouble } else { exit })
+    Ok(exit.despite(has_trouble))
 }
 
 fn report(detector: &mut Detector, end: RecordingEnd) -> Report {
-    if let Some(span) = end.span {
-        detector.finish(span.to);
-        detector.drain().for_each(drop);
-    }
-    let findings = end.span.map(|span| detector.findings(span.to)).unwrap_or_default();
+    let now = detector.now();
+    detector.finish(now);
+    detector.drain().for_each(drop);
+    let findings = detector.findings(now);
     let engines = detector.engines();
     let origins = end.origins.into_iter().filter(|origin| origin.observations > 0 || !origin.gaps.is_empty());
     let origins = origins.map(|mut origin| {

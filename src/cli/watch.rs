@@ -63,7 +63,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         }
     };
     tokio::select! {
-        () = session.run(None, &mut say) => {}
+        () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = live::stop_signal() => {}
     }
     info!("stopped");

@@ -43,7 +43,13 @@ impl LogFile {
 
     /// Reads what is there now; hands each whole line to `sink`. Whether there was anything.
     pub(super) async fn read(&mut self, sink: &mut (dyn FnMut(&str) + Send)) -> io::Result<bool> {
-        self.reopen_if_rotated().await?;
+        let is_any = self.read_open(sink).await?;
+        // What was written before a rotation has been read.
+        let is_new = self.reopen_if_rotated().await?;
+        Ok(is_any | (is_new && self.read_open(sink).await?))
+    }
+
+    async fn read_open(&mut self, sink: &mut (dyn FnMut(&str) + Send)) -> io::Result<bool> {
         let Some(file) = &mut self.file else { return Ok(false) };
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut is_any = false;
@@ -77,22 +83,23 @@ impl LogFile {
         tokio::time::sleep(EVERY).await;
     }
 
-    async fn reopen_if_rotated(&mut self) -> io::Result<()> {
+    /// Opens the file again if it is another one, or was truncated; whether it did.
+    async fn reopen_if_rotated(&mut self) -> io::Result<bool> {
         let data = match tokio::fs::metadata(&self.path).await {
             Ok(data) => data,
             // Between the old and the new one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
         if data.ino() == self.inode && data.len() >= self.position {
-            return Ok(());
+            return Ok(false);
         }
         self.file = Some(File::open(&self.path).await?);
         self.inode = data.ino();
         self.position = 0;
         self.held.clear();
         self.is_too_long = false;
-        Ok(())
+        Ok(true)
     }
 }
 

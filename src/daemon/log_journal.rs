@@ -27,7 +27,7 @@ impl Journal {
 
     fn start(arguments: &[&str]) -> io::Result<Self> {
         let mut child = Command::new("journalctl")
-            .args(["--unit=docker.service", "--output=json", "--no-pager", "--quiet"])
+            .args(["--unit=docker.service", "--output=json", "--all", "--no-pager", "--quiet"])
             .args(["--output-fields=MESSAGE,_COMM,SYSLOG_IDENTIFIER,CONTAINER_ID,CONTAINER_NAME"])
             .args(arguments)
             .stdin(Stdio::null())

@@ -15,13 +15,15 @@ const SUSPECTS_LONGEST: Duration = Duration::from_secs(15);
 const SUSPECTS_UNKNOWN: Duration = Duration::from_millis(500);
 /// How often it is found out who is suspect.
 const REVIEW_EVERY: Duration = Duration::from_millis(100);
+/// The longest pause after a sweep that failed; each is twice the one before.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Asking takes at most one part in so many of the time.
 const SHARE: u32 = 50;
 /// After a failed listing, the next one waits at least so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// What is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Task {
     /// All services with their status.
     Services,
@@ -38,14 +40,27 @@ pub(super) struct Plan {
     sweep_every: Duration,
     services_at: Instant,
     suspects_at: Option<Instant>,
+    /// Not before: the last listing of suspects took so long.
+    suspects_rest: Instant,
     sweep_at: Instant,
+    /// The last pause after a sweep that failed.
+    sweep_pause: Duration,
     /// When it is worth finding out again who is suspect.
     review_at: Instant,
 }
 
 impl Plan {
     pub(super) fn new(services_every: Duration, sweep_every: Duration, now: Instant) -> Self {
-        Self { services_every, sweep_every, services_at: now, suspects_at: None, sweep_at: now, review_at: now }
+        Self {
+            services_every,
+            sweep_every,
+            services_at: now,
+            suspects_at: None,
+            suspects_rest: now,
+            sweep_at: now,
+            sweep_pause: Duration::ZERO,
+            review_at: now,
+        }
     }
 
     /// What to do next, and when.
@@ -62,8 +77,14 @@ impl Plan {
         self.review_at = now;
         match task {
             Task::Services => self.services_at = at(self.services_every),
-            Task::Sweep => self.sweep_at = at(self.sweep_every),
-            Task::Suspects => self.suspects_at = Some(at(SUSPECTS_SHORTEST)),
+            Task::Sweep => {
+                self.sweep_pause = Duration::ZERO;
+                self.sweep_at = at(self.sweep_every);
+            }
+            Task::Suspects => {
+                self.suspects_rest = at(SUSPECTS_SHORTEST);
+                self.suspects_at = Some(self.suspects_rest);
+            }
         }
     }
 
@@ -71,8 +92,15 @@ impl Plan {
     pub(super) fn failed(&mut self, task: Task, now: Instant) {
         match task {
             Task::Services => self.services_at = now + self.services_every.max(AFTER_FAILURE),
-            Task::Sweep => self.sweep_at = now + self.services_every.max(AFTER_FAILURE),
-            Task::Suspects => self.suspects_at = Some(now + AFTER_FAILURE),
+            Task::Sweep => {
+                self.sweep_pause =
+                    (self.sweep_pause * 2).clamp(self.services_every.max(AFTER_FAILURE), SWEEP_PAUSE_MAX);
+                self.sweep_at = now + self.sweep_pause;
+            }
+            Task::Suspects => {
+                self.suspects_rest = now + AFTER_FAILURE;
+                self.suspects_at = Some(self.suspects_rest);
+            }
         }
     }
 
@@ -91,12 +119,17 @@ impl Plan {
         wants
     }
 
+    /// After the first failure of a listing: everything is to be seen again once it works.
+    pub(super) fn resync_sweep(&mut self, now: Instant) {
+        self.sweep_at = self.sweep_at.min(now + AFTER_FAILURE);
+    }
+
     /// Sets when suspects are looked at: none, or after `every`, not before what [`done`](Self::done) said.
     pub(super) fn suspect(&mut self, every: Option<Duration>, now: Instant) {
         self.suspects_at = every.map(|every| match self.suspects_at {
             Some(at) if at <= now => at,
-            Some(at) => at.min(now + every),
-            None => now + every.min(SUSPECTS_UNKNOWN),
+            Some(at) => at.min(now + every).max(self.suspects_rest),
+            None => (now + every.min(SUSPECTS_UNKNOWN)).max(self.suspects_rest),
         });
     }
 

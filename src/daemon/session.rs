@@ -15,8 +15,8 @@ use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, EventFilter, FollowItem, Info, Surroundings};
 use crate::ingest::{Reading, read_line};
 use crate::model::{
-    Fact, Gap, ImageRef, Mode, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, ServiceFact, Skipped, Span,
-    StormState, Subject, SubjectKind, Timestamp,
+    Condition, Fact, Gap, ImageRef, Mode, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, ServiceFact, Skipped,
+    Span, StormState, Subject, SubjectKind, Timestamp,
 };
 
 /// How long after its end an attempt is judged: an `oom` event and the log's line come within milliseconds, and what
@@ -24,6 +24,10 @@ use crate::model::{
 const SLACK: Duration = Duration::from_millis(300);
 /// How far back the daemon is asked for the events that it remembers. It remembers 256.
 const HISTORY: Duration = Duration::from_secs(3600);
+/// How long reading the events that the daemon remembers may take, and reading the end of its log.
+const PAST_LIMIT: Duration = Duration::from_secs(15);
+/// How often time passes for the detector while a listing takes long.
+const TICK: Duration = Duration::from_millis(500);
 /// How much of the end of a log file an audit reads: at a line of 300 bytes, some 28,000 lines.
 const LOG_TAIL_BYTES: u64 = 8 << 20;
 /// How long a service that has fewer tasks than it should is watched closely, when none of them has failed.
@@ -83,8 +87,8 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    /// As it was at the start: what the node is called and runs.
     info: Info,
-    role: Role,
     log: LogSource,
     services_every: Duration,
     sweep_every: Duration,
@@ -96,6 +100,7 @@ pub struct Session {
 struct State {
     detector: Detector,
     clock: DaemonClock,
+    role: Role,
     skipped: Skipped,
     observations: u64,
     gaps: Vec<Gap>,
@@ -108,7 +113,9 @@ struct State {
     has_past: bool,
     lost: Option<String>,
     no_log: Option<String>,
-    trouble: Option<String>,
+    trouble: BTreeMap<Task, String>,
+    /// Nothing has been listed since the daemon was lost: nobody looks.
+    is_stale: bool,
 }
 
 impl Session {
@@ -125,9 +132,11 @@ impl Session {
         let info = client.info().await?;
         let mut clock = DaemonClock::default();
         clock.set(&info.system_time, before, wall_clock());
+        let role = role_of(&info);
         let state = State {
             detector: Detector::new(settings),
             clock,
+            role,
             skipped: Skipped::default(),
             observations: 0,
             gaps: Vec::new(),
@@ -138,14 +147,13 @@ impl Session {
             has_past: false,
             lost: None,
             no_log: None,
-            trouble: None,
+            trouble: BTreeMap::new(),
+            is_stale: true,
         };
-        let role = role_of(&info);
         Ok(Self {
             log: usable_log(&config.log.source, &client),
             client,
             info,
-            role,
             services_every: config.watch.services_every.0,
             sweep_every: config.watch.sweep_every.0,
             wants_risks,
@@ -155,7 +163,7 @@ impl Session {
 
     /// What this node is in its Swarm.
     pub fn role(&self) -> Role {
-        self.role
+        self.state().role
     }
 
     /// The daemon's description.
@@ -195,9 +203,12 @@ impl Session {
             tokio::select! {
                 biased;
                 () = sleep_until(until) => break,
-                wake = sensors.next() => self.handle(wake, &mut plan, say),
+                wake = sensors.next() => match wake {
+                    Some(wake) => self.handle(wake, &mut plan, say),
+                    None => break,
+                },
                 () = tokio::time::sleep_until(at) => {
-                    if !self.carry_out(task, &mut plan, &mut sensors, until, say).await {
+                    if self.carry_out(task, &mut plan, &mut sensors, until, say).await.is_none() {
                         break;
                     }
                 }
@@ -244,7 +255,7 @@ impl Session {
         }
     }
 
-    /// Does one task of the plan while events are taken in; false when the time is up.
+    /// Does one task of the plan while events are taken in; `None` when the time is up or the readers have ended.
     async fn carry_out(
         &self,
         task: Task,
@@ -252,7 +263,7 @@ impl Session {
         sensors: &mut Sensors,
         until: Option<Instant>,
         say: &mut (dyn FnMut(Said) + Send),
-    ) -> bool {
+    ) -> Option<()> {
         let started = Instant::now();
         let result = {
             let work = self.perform(task);
@@ -260,24 +271,29 @@ impl Session {
             loop {
                 tokio::select! {
                     biased;
-                    () = sleep_until(until) => return false,
+                    () = sleep_until(until) => return None,
                     result = &mut work => break result,
-                    wake = sensors.next() => self.handle(wake, plan, say),
+                    wake = sensors.next() => self.handle(wake?, plan, say),
+                    () = tokio::time::sleep(TICK) => {}
                 }
+                self.pass_time(plan, say);
             }
         };
         let now = Instant::now();
         match result {
             Ok(()) => {
                 plan.done(task, now, now - started);
-                self.state().trouble = None;
+                self.state().trouble.remove(&task);
             }
             Err(error) => {
                 plan.failed(task, now);
                 let text = error.to_string();
-                let is_news = self.state().trouble.as_ref() != Some(&text);
+                let mut state = self.state();
+                state.is_stale |= task == Task::Sweep;
+                let is_news = state.trouble.insert(task, text.clone()).as_ref() != Some(&text);
+                drop(state);
                 if is_news {
-                    self.state().trouble = Some(text.clone());
+                    plan.resync_sweep(now);
                     say(Said::Trouble(text));
                 }
             }
@@ -286,12 +302,12 @@ impl Session {
             let every = self.suspects_every();
             plan.rest_suspects(every.unwrap_or_default(), now);
         }
-        true
+        Some(())
     }
 
     async fn perform(&self, task: Task) -> Result<(), docker::Error> {
         match task {
-            Task::Services if self.role == Role::Manager => self.list_services().await,
+            Task::Services if self.role() == Role::Manager => self.list_services().await,
             Task::Services => Ok(()),
             Task::Suspects => self.list_suspects().await,
             Task::Sweep => self.sweep().await,
@@ -301,32 +317,42 @@ impl Session {
     /// Lists everything, the first time with what the daemon and its log remember; then the history of slots tells
     /// what began before.
     async fn sweep(&self) -> Result<(), docker::Error> {
-        if self.role == Role::Manager {
+        self.ask_again().await?;
+        if self.role() == Role::Manager {
             self.state().active_nodes = 0;
             self.client.nodes(&mut |object| self.take_object(object)).await?;
             self.list_services().await?;
-            self.client.tasks(&[] as &[&str], &mut |object| self.take_object(object)).await?;
+            self.list_tasks().await?;
         } else {
             self.list_containers().await?;
         }
-        let has_past = std::mem::replace(&mut self.state().has_past, true);
+        let has_past = self.state().has_past;
         if !has_past {
-            self.read_history().await?;
-            if let Err(error) = self.read_log_tail().await {
-                self.state().no_log = Some(format!("{}: {error}", self.log));
-            }
+            self.read_past().await?;
         }
         let mut state = self.state();
         let now = state.clock.now();
         state.detector.advance(now);
         state.detector.judge_history(now);
         if !has_past {
-            if self.role == Role::Manager {
+            state.has_past = true;
+            if state.role == Role::Manager {
                 // The log tells of services too that have been removed since.
                 state.detector.end_listing();
             }
             state.detector.restate();
         }
+        state.is_stale = false;
+        Ok(())
+    }
+
+    /// What the node is in its Swarm, and its clock, change while the daemon runs.
+    async fn ask_again(&self) -> Result<(), docker::Error> {
+        let before = wall_clock();
+        let info = self.client.info().await?;
+        let mut state = self.state();
+        state.clock.set(&info.system_time, before, wall_clock());
+        state.role = role_of(&info);
         Ok(())
     }
 
@@ -344,6 +370,17 @@ impl Session {
         let mut state = self.state();
         state.short.retain(|id, _| seen.contains(id));
         state.detector.end_listing();
+        Ok(())
+    }
+
+    async fn list_tasks(&self) -> Result<(), docker::Error> {
+        let began = {
+            let mut state = self.state();
+            state.detector.begin_tasks();
+            state.clock.now()
+        };
+        self.client.tasks(&[] as &[&str], &mut |object| self.take_object(object)).await?;
+        self.state().detector.end_tasks(began);
         Ok(())
     }
 
@@ -380,6 +417,21 @@ impl Session {
         Ok(())
     }
 
+    /// Reads what the daemon and its log remember, each for as long as is worth waiting for it.
+    async fn read_past(&self) -> Result<(), docker::Error> {
+        // A daemon that does not end its replay has given what it has.
+        if let Ok(read) = tokio::time::timeout(PAST_LIMIT, self.read_history()).await {
+            read?;
+        }
+        let why = match tokio::time::timeout(PAST_LIMIT, self.read_log_tail()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("reading it took longer than {} s", PAST_LIMIT.as_secs()),
+        };
+        self.state().no_log = Some(format!("{}: {why}", self.log));
+        Ok(())
+    }
+
     async fn read_history(&self) -> Result<(), docker::Error> {
         let now = self.state().clock.now();
         let (since, until) = (now.minus(HISTORY).as_nanos(), now.as_nanos());
@@ -407,25 +459,25 @@ impl Session {
         }
     }
 
-    fn handle(&self, wake: Option<Wake>, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
+    fn handle(&self, wake: Wake, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
         match wake {
-            None => {}
-            Some(Wake::Log(line)) => {
+            Wake::Log(line) => {
                 self.state().no_log = None;
                 self.take_text(&line);
             }
-            Some(Wake::NoLog(why)) => self.say_no_log(why, say),
-            Some(Wake::Docker(FollowItem::Event(event))) => self.take_text(&text_of(&event)),
-            Some(Wake::Docker(FollowItem::Connected { .. })) => self.note_back(plan, say),
-            Some(Wake::Docker(FollowItem::Lost { error, .. })) => {
+            Wake::NoLog(why) => self.say_no_log(why, say),
+            Wake::Docker(FollowItem::Event(event)) => self.take_text(&text_of(&event)),
+            Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),
+            Wake::Docker(FollowItem::Lost { error, .. }) => {
                 let text = error.to_string();
                 let is_news = self.state().lost.is_none();
                 if is_news {
+                    self.state().is_stale = true;
                     self.state().lost = Some(text.clone());
                     say(Said::Lost(text));
                 }
             }
-            Some(Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why })) => {
+            Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why }) => {
                 let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
                 self.note_gap(Gap { from, to, why: why.as_str().to_owned() }, say);
             }
@@ -470,11 +522,11 @@ impl Session {
     /// Lets the detector's time pass, says what it found, and plans the next look at suspects.
     fn pass_time(&self, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
         let mut state = self.state();
-        // While the daemon is silent nothing can be judged: a storm does not subside because nobody looks.
-        if state.lost.is_none() {
-            let now = state.clock.now();
-            state.detector.advance(now);
+        let now = state.clock.now();
+        if state.is_stale {
+            state.detector.blind(now);
         }
+        state.detector.advance(now);
         let notices: Vec<Notice> = state.detector.drain().collect();
         drop(state);
         for notice in notices {
@@ -488,15 +540,12 @@ impl Session {
 
     fn next_deadline(&self) -> Option<Instant> {
         let state = self.state();
-        if state.lost.is_some() {
-            return None;
-        }
         let deadline = state.detector.next_deadline()?;
         Some(Instant::now() + deadline.since(state.clock.now()).max(Duration::from_millis(10)))
     }
 
     fn suspects_every(&self) -> Option<Duration> {
-        if self.role != Role::Manager {
+        if self.role() != Role::Manager {
             return None;
         }
         let state = self.state();
@@ -603,7 +652,8 @@ fn risk_of(service: &ServiceFact<'_>, active_nodes: u64) -> Option<Risk> {
         Mode::Global => active_nodes,
         Mode::Job | Mode::Other => 1,
     };
-    if pinned || limited || slots == 0 {
+    let is_once = restart.condition == Condition::Never;
+    if pinned || limited || is_once || slots == 0 {
         return None;
     }
     #[expect(clippy::cast_precision_loss, reason = "slots are far below 2^52")]

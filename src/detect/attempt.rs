@@ -17,6 +17,8 @@ pub(super) struct Attempt {
     pub(super) ended: Option<Timestamp>,
     /// `Version.Index` of its last listing.
     pub(super) version: u64,
+    /// The number of the full listing of tasks that last had it.
+    pub(super) listing: u64,
     pub(super) state: TaskState,
     pub(super) desired: TaskState,
     /// `Status.Timestamp`: since when it is in `state`.

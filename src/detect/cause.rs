@@ -179,10 +179,25 @@ const TEXT_LIMIT_BYTES: usize = 4096;
 /// The cause that the engine's words tell.
 pub(super) fn classify(text: &str) -> Cause {
     let text = lower(text);
+    // What is said of a start is said after the pull: a volume or log driver that cannot be reached is no registry.
+    let is_start = text.starts_with("starting container failed") || text.contains("initialize logging driver");
     PATTERNS
         .iter()
+        .filter(|(cause, _)| !(is_start && is_registry(*cause)))
         .find(|(_, patterns)| patterns.iter().any(|pattern| occurs(&text, pattern)))
         .map_or(Cause::Unknown, |(cause, _)| *cause)
+}
+
+/// The cause that the words of a failed pull tell: there a bare `denied` is the registry's.
+pub(super) fn classify_pull(text: &str) -> Cause {
+    match classify(text) {
+        Cause::Unknown if lower(text).contains("denied") => Cause::RegistryAuth,
+        cause => cause,
+    }
+}
+
+const fn is_registry(cause: Cause) -> bool {
+    cause.is_pull() && !matches!(cause, Cause::Platform | Cause::DiskFull)
 }
 
 /// Whether the engine's words tell of an order rather than of a failure.
@@ -287,10 +302,24 @@ mod tests {
             (Cause::Runtime, "starting container failed: cannot start a stopped process: unknown"),
             (Cause::HealthCheck, "task: non-zero exit (137): dockerexec: unhealthy container"),
             (Cause::AppExit, "task: non-zero exit (1)"),
+            (
+                Cause::Runtime,
+                "starting container failed: failed to initialize logging driver: dial tcp 10.0.0.9:12201: connect: connection refused",
+            ),
+            (
+                Cause::Volume,
+                "starting container failed: error while mounting volume '/x': lookup nfs.local on 10.0.0.2:53: no such host",
+            ),
             (Cause::Unknown, "something new"),
         ] {
             assert_eq!(classify(text), cause, "{text}");
         }
+    }
+
+    #[test]
+    fn a_bare_denial_of_a_pull_is_the_registrys() {
+        assert_eq!(classify_pull("denied: denied"), Cause::RegistryAuth);
+        assert_eq!(classify("denied: denied"), Cause::Unknown);
     }
 
     #[test]

@@ -86,7 +86,8 @@ impl PlainContainer {
         let step = match action {
             ContainerAction::Create => Step::Create,
             ContainerAction::Start => Step::Start,
-            ContainerAction::Die { exit_code } => Step::Die(exit_code.unwrap_or(0)),
+            // What ended without telling how has not ended well.
+            ContainerAction::Die { exit_code } => Step::Die(exit_code.unwrap_or(-1)),
             ContainerAction::Kill => Step::Kill,
             ContainerAction::Stop => Step::Stop,
             ContainerAction::Oom => Step::Oom,
@@ -101,6 +102,11 @@ impl PlainContainer {
                 true
             }
         }
+    }
+
+    /// Whether more waits than is kept: the earliest is to be judged at once.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() > PENDING_MAX
     }
 
     /// Judges the events up to `until`, in order.

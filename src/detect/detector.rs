@@ -12,10 +12,13 @@ use super::key::{Due, DueWhat, Key};
 use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
-use crate::model::{Fact, FindingKind, Notice, Observation, Storm, SubjectKind, Timestamp};
+use crate::model::{Fact, FindingKind, Notice, Observation, Pace, Storm, SubjectKind, Timestamp};
 
 /// How often what waits is looked at, in event time.
 const WAITING_EVERY: Duration = Duration::from_secs(15);
+
+/// How many attempts and containers wait to be judged; of more the earliest are judged at once.
+const DUE_MAX: usize = 100_000;
 
 type Index<K> = HashMap<K, u32, foldhash::fast::RandomState>;
 
@@ -40,9 +43,12 @@ pub struct Detector {
     pub(super) nodes: Vec<NodeName>,
     due: BinaryHeap<Reverse<Due>>,
     pub(super) now: Timestamp,
+    pace: Pace,
     pub(super) storming: BTreeSet<u32>,
     /// No storm subsides before this.
     next_subside: Timestamp,
+    /// Nothing is known of the time up to this.
+    blind_until: Timestamp,
     /// Attempts that are pending or preparing.
     pub(super) waiting: BTreeSet<u32>,
     pub(super) found: BTreeSet<(FindingKind, u32)>,
@@ -50,6 +56,8 @@ pub struct Detector {
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
     listing: Timestamp,
+    /// The number of the full listing of tasks under way.
+    task_listing: u64,
     generation: u32,
     counters: Counters,
 }
@@ -73,6 +81,8 @@ pub struct Counters {
     pub attempts_forgotten: u64,
     /// Containers forgotten.
     pub containers_forgotten: u64,
+    /// What was judged before its time, because too much waited.
+    pub judged_early: u64,
     /// Notices that nobody drained in time.
     pub notices_dropped: u64,
 }
@@ -114,14 +124,17 @@ impl Detector {
             nodes: vec![NodeName::default()],
             due: BinaryHeap::new(),
             now: Timestamp::from_nanos(i64::MIN),
+            pace: Pace::default(),
             storming: BTreeSet::new(),
             next_subside: Timestamp::from_nanos(i64::MAX),
+            blind_until: Timestamp::from_nanos(i64::MIN),
             waiting: BTreeSet::new(),
             found: BTreeSet::new(),
             next_waiting: Timestamp::from_nanos(i64::MIN),
             ended: VecDeque::new(),
             notices: VecDeque::new(),
             listing: Timestamp::from_nanos(i64::MIN),
+            task_listing: 0,
             generation: 0,
             counters: Counters::default(),
         }
@@ -130,14 +143,26 @@ impl Detector {
     /// Takes an observation of a recording: its time is the time.
     pub fn observe(&mut self, observation: &Observation<'_>) {
         self.take(observation);
-        if observation.at > self.now {
-            self.advance(observation.at);
+        let now = self.pace.see(observation.at);
+        if now > self.now {
+            self.advance(now);
         }
+    }
+
+    /// The time up to which a recording has been observed.
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Takes an observation without letting time pass: a listing tells of the past, and a live daemon's clock is not
     /// this one. [`advance`](Self::advance) lets it pass.
     pub fn take(&mut self, observation: &Observation<'_>) {
+        while self.due.len() > DUE_MAX {
+            if let Some(Reverse(due)) = self.due.pop() {
+                self.judge_due(due);
+                self.counters.judged_early += 1;
+            }
+        }
         let at = observation.at;
         match &observation.fact {
             Fact::Container(fact) if fact.task_id.is_empty() => self.take_container(at, fact),
@@ -184,6 +209,11 @@ impl Detector {
         self.judge_history(now);
     }
 
+    /// Nobody could look up to `until`: that nothing was seen to fail is no reason for a storm to subside.
+    pub fn blind(&mut self, until: Timestamp) {
+        self.blind_until = self.blind_until.max(until);
+    }
+
     /// A listing of all services begins at `at`: what it does not have is gone.
     pub fn begin_listing(&mut self, at: Timestamp) {
         self.listing = at;
@@ -203,6 +233,29 @@ impl Detector {
         for index in gone {
             self.end_storm(index);
             self.drop_subject(index);
+        }
+    }
+
+    /// A listing of all tasks begins.
+    pub fn begin_tasks(&mut self) {
+        self.task_listing += 1;
+    }
+
+    /// The listing of all tasks, begun at `began`, is complete: a task under way that it did not have was deleted
+    /// before it ended, as Swarm does with a pending one that is scaled away.
+    pub fn end_tasks(&mut self, began: Timestamp) {
+        let gone: Vec<u32> = self
+            .attempt_index
+            .values()
+            .copied()
+            .filter(|index| {
+                let attempt = &self.attempts[*index as usize];
+                let is_open = attempt.outcome.is_none() && attempt.ended.is_none() && attempt.version > 0;
+                is_open && attempt.listing < self.task_listing && attempt.created < began
+            })
+            .collect();
+        for index in gone {
+            self.drop_open_attempt(index);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::key::{Key, Slot};
 use super::quota::{Limiter, Quotas};
 use super::settings::Settings;
-use crate::model::{Cause, CauseCounts, RestartPolicy, Subject, SubjectKind, Timestamp};
+use crate::model::{Cause, CauseCounts, Condition, RestartPolicy, Subject, SubjectKind, Timestamp};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
 const RECENT_MAX: usize = 16;
@@ -225,8 +225,9 @@ impl SubjectState {
         let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
         let is_late = failure.at < failing.last;
         let slot = failing.slot(failure.slot, quotas);
+        let is_late_in_slot = failure.at < slot.last;
         let in_slot = slot.count(&failure);
-        let slow_trips = !is_late && !failure.exit_zero && quotas.trips(&slot.limiter, failure.at);
+        let slow_trips = !is_late_in_slot && !failure.exit_zero && quotas.trips(&slot.limiter, failure.at);
         failing.remember(failure);
         let fast_trips = if is_late {
             failing.judge_again(quotas)
@@ -240,7 +241,7 @@ impl SubjectState {
             storm.add(&failure, settings);
             return failing.cause_change();
         }
-        let may_give_up = gives_up_after.is_some_and(|limit| in_slot <= limit);
+        let may_give_up = gives_up_after.is_some_and(|limit| failure.slot == Slot::default() || in_slot <= limit);
         if may_give_up || !(fast_trips || slow_trips) {
             return Change::None;
         }
@@ -283,7 +284,7 @@ impl SubjectState {
             let stable = settings.hold_down_min.max(period * 3);
             let is_recent = found.failures.last().is_some_and(|last| now.since(*last) <= stable);
             let is_stable = found.running_since.is_some_and(|since| now.since(since) >= stable);
-            let gives_up = gives_up_after.is_some_and(|limit| found.failures.len() as u64 <= limit);
+            let gives_up = gives_up_after.is_some_and(|limit| slot.failures <= limit);
             let is_slow = period > if found.has_exit_zero { settings.per } else { HISTORY_PERIOD_MAX };
             found.failures.len() >= HISTORY_FAILURES && is_recent && !is_stable && !gives_up && !is_slow
         });
@@ -296,13 +297,13 @@ impl SubjectState {
     }
 
     /// When its storm subsides if nothing fails till then.
-    pub(super) fn hold_down_ends(&self, settings: &Settings) -> Option<Timestamp> {
+    pub(super) fn hold_down_ends(&self, settings: &Settings, blind_until: Timestamp) -> Option<Timestamp> {
         let failing = self.failing.as_ref()?;
         failing.storm.as_ref()?;
         // An engine backs off: the loop period that is to come is a minute.
         let engine_restarts = matches!(self.subject.kind, SubjectKind::Container | SubjectKind::ComposeService);
         let period = failing.period().max(if engine_restarts { ENGINE_BACKOFF_MAX } else { Duration::ZERO });
-        Some(failing.last.plus(settings.hold_down_min.max(period * 3)))
+        Some(failing.last.max(blind_until).plus(settings.hold_down_min.max(period * 3)))
     }
 
     /// Its storm is over: it is judged as if it had never failed.
@@ -362,8 +363,11 @@ impl SubjectState {
 
     /// How many failures of a slot it takes at least to prove that it does not give up; `None` when it is not meant to.
     fn gives_up_after(&self) -> Option<u64> {
-        let max_attempts = self.policy?.restart.max_attempts;
-        (1..=GIVES_UP_MAX).contains(&max_attempts).then_some(max_attempts + 1)
+        let restart = self.policy?.restart;
+        if restart.condition == Condition::Never {
+            return Some(1);
+        }
+        (1..=GIVES_UP_MAX).contains(&restart.max_attempts).then_some(restart.max_attempts + 1)
     }
 }
 
@@ -474,7 +478,8 @@ impl SlotState {
     /// Counts a failure; returns how many the slot has had since the specification changed.
     fn count(&mut self, failure: &Failure) -> u64 {
         let spacing = failure.at.since(self.last);
-        if self.failures > 0 && !spacing.is_zero() {
+        let has_last = self.last > Timestamp::from_nanos(i64::MIN);
+        if has_last && !spacing.is_zero() {
             self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
         }
         self.last = self.last.max(failure.at);

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
-use memchr::memchr2;
 use memchr::memmem::Finder;
+use memchr::{memchr2, memrchr};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -203,7 +203,7 @@ impl<'a> Attributes<'a> {
         match key {
             Attribute::Name => owner.name = value,
             Attribute::Image => self.image = value,
-            Attribute::ExitCode | Attribute::PodmanExitCode => self.exit_code = value.parse().ok(),
+            Attribute::ExitCode | Attribute::PodmanExitCode => self.exit_code = exit_code(&value),
             Attribute::PodmanHealth => self.health = value,
             Attribute::ServiceId => owner.swarm.get_or_insert_default().service_id = value,
             Attribute::ServiceName => owner.swarm.get_or_insert_default().service_name = value,
@@ -250,9 +250,15 @@ fn read_as_docker_writes(line: &str, origin: u16) -> Option<Option<Observation<'
     let (action, rest) = plain_string(rest.strip_prefix(r#","Action":""#)?)?;
     let (id, rest) = plain_string(rest.strip_prefix(r#","Actor":{"ID":""#)?)?;
     let attributes = rest.strip_prefix(r#","Attributes":"#).filter(|rest| rest.starts_with('{'))?;
-    let (attributes, tail) = attributes.rsplit_once("},\"scope\":\"")?;
-    let nanos = tail.strip_suffix('}')?.rsplit_once(r#","timeNano":"#)?.1;
-    let at = Timestamp::from_nanos(nanos.parse().ok()?);
+    let inner = attributes.strip_suffix('}')?;
+    let brace = memrchr(b'}', inner.as_bytes())?;
+    let (attributes, tail) = (inner.get(..brace)?, inner.get(brace + 1..)?);
+    let tail = tail.strip_prefix(r#","scope":""#)?;
+    let (before, nanos) = tail.split_at_checked(memrchr(b':', tail.as_bytes())? + 1)?;
+    if !before.ends_with(r#","timeNano":"#) {
+        return None;
+    }
+    let at = Timestamp::from_nanos(nanos.parse().ok().filter(|nanos| *nanos > 0)?);
     match (kind, action) {
         ("image", "pull") => {
             let fact = Fact::Pull { reference: Cow::Borrowed(id) };
@@ -263,7 +269,7 @@ fn read_as_docker_writes(line: &str, origin: u16) -> Option<Option<Observation<'
         _ => return None,
     }
     let exit_code = match action {
-        "die" => Some(attribute(attributes, &EXIT_CODE)?.parse().ok()?),
+        "die" => Some(exit_code(attribute(attributes, &EXIT_CODE)?)?),
         // Podman's words, which need an attribute.
         "died" | "health_status" => return None,
         _ => None,
@@ -288,13 +294,19 @@ fn attribute<'a>(attributes: &'a str, key: &Finder<'_>) -> Option<&'a str> {
     Some(plain_string(attributes.get(from..)?)?.0)
 }
 
+/// Windows has codes beyond the range: what counts is that they are not 0.
+fn exit_code(text: &str) -> Option<i32> {
+    let code: i64 = text.parse().ok()?;
+    Some(i32::try_from(code).unwrap_or(i32::MAX))
+}
+
 /// A string up to its closing quote, and what follows; `None` where it has an escape.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
     let end = memchr2(b'"', b'\\', text.as_bytes())?;
     (text.as_bytes()[end] == b'"').then(|| (&text[..end], &text[end + 1..]))
 }
 
-/// Reads attributes whose closing brace was cut off.
+/// Reads attributes for whose container they are.
 fn read_attributes(text: &str) -> (Owner<'_>, Cow<'_, str>) {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     // What stands before a fault was taken over: the owner is told by the first attributes.

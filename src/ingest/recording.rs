@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use super::line::{Reading, read_line};
 use super::reader::Reader;
-use crate::model::{Engine, Fact, Gap, Observation, OriginReport, Skipped, Span, Timestamp};
+use crate::model::{Engine, Fact, Gap, Observation, OriginReport, Pace, Skipped, Span, Timestamp};
 
 /// One input of a recording.
 #[derive(Debug)]
@@ -68,6 +68,7 @@ struct Open<R> {
     reader: Reader<R>,
     /// The latest time seen; while `is_ready`, that of the line that waits.
     at: Timestamp,
+    pace: Pace,
     is_ready: bool,
     is_done: bool,
     had_long_line: bool,
@@ -99,6 +100,7 @@ impl<R: Read> Recording<R> {
                     origin: u16::try_from(index).unwrap_or(u16::MAX),
                     reader: Reader::new(source.input),
                     at: Timestamp::from_nanos(i64::MIN),
+                    pace: Pace::default(),
                     is_ready: false,
                     is_done: false,
                     had_long_line: false,
@@ -179,7 +181,7 @@ impl<R: Read> Recording<R> {
                     origin.report.gaps.push(gap);
                 }
                 Reading::Observation(observation) => {
-                    source.at = source.at.max(observation.at);
+                    source.at = source.pace.see(observation.at);
                     if !source.is_ready && source.at > until {
                         source.is_ready = true;
                         return;

@@ -19,4 +19,4 @@ pub use observation::{
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
-pub use time::{Timestamp, TimestampError};
+pub use time::{Pace, Timestamp, TimestampError};

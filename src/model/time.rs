@@ -73,6 +73,37 @@ impl Serialize for Timestamp {
     }
 }
 
+/// The latest time that a stream has come to. One time that is far ahead of the others is a broken clock's or a
+/// damaged line's; two that agree are the end of a quiet span.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    now: Timestamp,
+    far: Option<Timestamp>,
+}
+
+impl Pace {
+    /// How far ahead a time may be without another that agrees.
+    const AHEAD: Duration = Duration::from_secs(3600);
+
+    /// Takes the time of the next observation; returns the time that the stream has come to.
+    pub fn see(&mut self, at: Timestamp) -> Timestamp {
+        let agrees = |far: Timestamp| at.since(far) < Self::AHEAD && far.since(at) < Self::AHEAD;
+        if self.now == Self::default().now || at.since(self.now) <= Self::AHEAD || self.far.is_some_and(agrees) {
+            self.far = None;
+            self.now = self.now.max(at);
+        } else {
+            self.far = Some(at);
+        }
+        self.now
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { now: Timestamp::from_nanos(i64::MIN), far: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +121,18 @@ mod tests {
     fn what_is_not_set_is_no_time() {
         assert_eq!(Timestamp::parse("0001-01-01T00:00:00Z"), Err(TimestampError));
         assert_eq!(Timestamp::parse("yesterday"), Err(TimestampError));
+    }
+
+    #[test]
+    fn one_time_far_ahead_is_not_believed_two_are() {
+        let mut pace = Pace::default();
+        let see = |pace: &mut Pace, secs| pace.see(Timestamp::from_secs(secs)).as_nanos() / 1_000_000_000;
+        assert_eq!(see(&mut pace, 100), 100);
+        assert_eq!(see(&mut pace, 9_000_000), 100);
+        assert_eq!(see(&mut pace, 101), 101);
+        assert_eq!(see(&mut pace, 20_000), 101);
+        assert_eq!(see(&mut pace, 20_001), 20_001);
+        assert_eq!(see(&mut pace, 20_000), 20_001);
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl Detector {
     }
 
     pub(in crate::detect) fn hold_down_ends(&self, index: u32) -> Option<Timestamp> {
-        self.subject(index)?.hold_down_ends(&self.settings)
+        self.subject(index)?.hold_down_ends(&self.settings, self.blind_until)
     }
 
     pub(in crate::detect) fn subside_until(&mut self, now: Timestamp) {

@@ -232,12 +232,16 @@ impl Detector {
         if self.attempt_generations[index as usize] != generation || self.attempts[index as usize].outcome.is_some() {
             return;
         }
+        self.drop_open_attempt(index);
+        self.counters.attempts_forgotten += 1;
+    }
+
+    pub(in crate::detect) fn drop_open_attempt(&mut self, index: u32) {
         let subject = self.attempts[index as usize].subject;
         if let Some(state) = self.subject_mut(subject) {
             state.open.retain(|open| *open != index);
         }
         self.free_attempt(index);
-        self.counters.attempts_forgotten += 1;
     }
 
     /// Takes those out of the order of open attempts that are open no more.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Detector;
-use crate::detect::cause::{classify, is_intent};
+use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
 use crate::detect::subject::{Failure, Policy};
 use crate::model::{
@@ -121,8 +121,10 @@ impl Detector {
         }
         let cause = self.cause_of(subject, &fact.error);
         let node = self.node(&fact.node_id);
+        let listing = self.task_listing;
         let attempt = &mut self.attempts[index as usize];
         if !is_newest && attempt.state != TaskState::Other {
+            attempt.listing = listing;
             return;
         }
         let was_under_way = !attempt.state.is_terminal() && !attempt.facts.died && !attempt.facts.logged_fatal;
@@ -143,7 +145,11 @@ impl Detector {
         if let Some(cause) = cause {
             attempt.task_cause = Some(cause);
             attempt.facts.ordered_error = is_intent(&fact.error);
+        } else if !fact.state.is_terminal() {
+            // What kept it waiting is over.
+            attempt.task_cause = None;
         }
+        attempt.listing = listing;
         let waits = matches!(fact.state, TaskState::Pending | TaskState::New | TaskState::Preparing)
             && matches!(fact.desired, TaskState::Running | TaskState::Ready | TaskState::Complete);
         if waits {
@@ -151,8 +157,9 @@ impl Detector {
         } else {
             self.waiting.remove(&index);
         }
-        // A node whose clock is ahead does not delay the judgement.
-        self.look_for_end(index, fact.status_at.min(at));
+        // The status has the node's clock, all else the leader's: one that is ahead does not delay the judgement, one
+        // that is behind does not put the end before the beginning.
+        self.look_for_end(index, fact.status_at.max(fact.created).min(at.max(fact.created)));
     }
 
     pub(in crate::detect) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
@@ -166,7 +173,11 @@ impl Detector {
                 self.new_attempt(key, subject, Slot::default(), node, at)
             }
         };
-        let cause = self.cause_of(self.attempts[index as usize].subject, &fact.error);
+        let subject = self.attempts[index as usize].subject;
+        let cause = match fact.kind {
+            LogKind::PullFailed => self.cause_by(subject, &fact.error, classify_pull),
+            LogKind::TaskFailed => self.cause_of(subject, &fact.error),
+        };
         let attempt = &mut self.attempts[index as usize];
         match fact.kind {
             LogKind::PullFailed => attempt.pull_cause = cause,
@@ -240,7 +251,11 @@ impl Detector {
             && container.take(at, fact.action)
         {
             let due = Due { at: due_at, key, what: DueWhat::Container, index, generation: container.generation };
-            self.due.push(Reverse(due));
+            if container.is_full() {
+                self.judge_due(Due { at: Timestamp::from_nanos(i64::MIN), ..due });
+            } else {
+                self.due.push(Reverse(due));
+            }
         }
     }
 
@@ -278,6 +293,10 @@ impl Detector {
 
     /// Keeps an error's words, and tells its cause; `None` where there are none.
     pub(in crate::detect) fn cause_of(&mut self, subject: u32, error: &str) -> Option<Cause> {
+        self.cause_by(subject, error, classify)
+    }
+
+    fn cause_by(&mut self, subject: u32, error: &str, classify: fn(&str) -> Cause) -> Option<Cause> {
         if error.is_empty() {
             return None;
         }
