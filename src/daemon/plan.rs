@@ -110,6 +110,11 @@ impl Plan {
         self.sweep_at = now;
     }
 
+    /// After the services were asked for: not again before `every` has passed.
+    pub(super) fn rest_services(&mut self, every: Duration, now: Instant) {
+        self.services_at = self.services_at.max(now + every);
+    }
+
     /// Whether it is time to find out who is suspect: not at every event of a storm.
     pub(super) fn wants_review(&mut self, now: Instant) -> bool {
         let wants = now >= self.review_at;

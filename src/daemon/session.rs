@@ -26,6 +26,8 @@ const SLACK: Duration = Duration::from_millis(300);
 const HISTORY: Duration = Duration::from_secs(3600);
 /// How long reading the events that the daemon remembers may take, and reading the end of its log.
 const PAST_LIMIT: Duration = Duration::from_secs(15);
+/// How often a node that is no manager is asked whether it has become one.
+const ROLE_EVERY: Duration = Duration::from_secs(10);
 /// How often time passes for the detector while a listing takes long.
 const TICK: Duration = Duration::from_millis(500);
 /// How much of the end of a log file an audit reads: at a line of 300 bytes, some 28,000 lines.
@@ -264,7 +266,7 @@ impl Session {
         until: Option<Instant>,
         say: &mut (dyn FnMut(Said) + Send),
     ) -> Option<()> {
-        let started = Instant::now();
+        let (started, role) = (Instant::now(), self.role());
         let result = {
             let work = self.perform(task);
             tokio::pin!(work);
@@ -284,6 +286,11 @@ impl Session {
             Ok(()) => {
                 plan.done(task, now, now - started);
                 self.state().trouble.remove(&task);
+                if self.role() != role {
+                    plan.resync(now);
+                } else if task == Task::Services && role != Role::Manager {
+                    plan.rest_services(ROLE_EVERY, now);
+                }
             }
             Err(error) => {
                 plan.failed(task, now);
@@ -308,7 +315,8 @@ impl Session {
     async fn perform(&self, task: Task) -> Result<(), docker::Error> {
         match task {
             Task::Services if self.role() == Role::Manager => self.list_services().await,
-            Task::Services => Ok(()),
+            // It may become a manager.
+            Task::Services => self.ask_again().await,
             Task::Suspects => self.list_suspects().await,
             Task::Sweep => self.sweep().await,
         }

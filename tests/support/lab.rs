@@ -1,0 +1,281 @@
+//! The private Swarm that tests/run starts, and squall run against it.
+#![expect(clippy::unwrap_used, reason = "a test panics on a surprise")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use squall::model::Timestamp;
+
+/// Clock ticks a second in /proc/PID/stat: Linux has no other on any machine of today.
+const TICKS_PER_SEC: f64 = 100.0;
+/// How long a removal of services may take.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// A running lab, for one test at a time. Services go with it.
+pub(crate) struct Lab {
+    dir: PathBuf,
+    env: BTreeMap<String, String>,
+    /// nextest runs each test in a process of its own, so only the file system can make them take turns.
+    _turn: File,
+}
+
+impl Lab {
+    /// Waits for this test's turn; no service runs when it has come.
+    pub(crate) fn enter() -> Self {
+        let dir = std::env::var_os("SQUALL_LAB")
+            .expect("SQUALL_LAB must name the directory of a running lab: use tests/run, or tests/lab/lab start DIR");
+        let dir = PathBuf::from(dir);
+        let text = fs::read_to_string(dir.join("env")).expect("the lab of SQUALL_LAB has a file env: is it running?");
+        let env = text.lines().filter_map(|line| line.split_once('='));
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let turn = File::create(dir.join("turn")).unwrap();
+        turn.lock().unwrap();
+        let lab = Self { dir, env, _turn: turn };
+        lab.clear();
+        lab.await_clear();
+        lab
+    }
+
+    /// A value of the lab's own environment.
+    pub(crate) fn var(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("the lab's env has no {name}"))
+    }
+
+    /// dockerd's log.
+    pub(crate) fn log(&self) -> &str {
+        self.var("LOG")
+    }
+
+    /// `tests/lab/storms COMMAND DIR NAME...`.
+    pub(crate) fn storms(&self, command: &str, names: &[&str]) {
+        checked(self.spawn_storms(command, names).wait_with_output().unwrap(), &format!("storms {command} {names:?}"));
+    }
+
+    /// The same, without waiting for its end.
+    pub(crate) fn spawn_storms(&self, command: &str, names: &[&str]) -> Child {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/storms");
+        let mut run = Command::new(script);
+        run.arg(command).arg(&self.dir).args(names);
+        run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// `tests/lab/lab restart-docker`.
+    pub(crate) fn restart_docker(&self) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
+        let run = Command::new(script).arg("restart-docker").arg(&self.dir).stdin(Stdio::null()).output().unwrap();
+        checked(run, "lab restart-docker");
+    }
+
+    /// What a docker command prints.
+    pub(crate) fn docker(&self, args: &[&str]) -> String {
+        checked(self.docker_command(args).output().unwrap(), &format!("docker {args:?}"))
+    }
+
+    /// squall, as somebody who sits at this Docker runs it.
+    pub(crate) fn squall(&self, args: &[&str]) -> Command {
+        let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
+        squall.args(args).env("DOCKER_HOST", self.var("DOCKER_HOST")).env("DOCKER_CONFIG", self.var("DOCKER_CONFIG"));
+        squall.env_remove("DOCKER_CONTEXT").env_remove("SQUALL_CONFIG").env_remove("SQUALL_LOG").env("COLUMNS", "80");
+        squall.stdin(Stdio::null());
+        squall
+    }
+
+    /// The exit status and the report of an audit.
+    pub(crate) fn audit(&self, log: &str) -> (Option<i32>, Value) {
+        let output = self.squall(&["audit", "--log", log, "--format", "json"]).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("audit prints no JSON: {words}"));
+        (output.status.code(), report)
+    }
+
+    /// The services, by name: their id and when they were created.
+    pub(crate) fn services(&self) -> BTreeMap<String, (String, Timestamp)> {
+        let ids = self.docker(&["service", "ls", "--quiet"]);
+        let mut args = vec!["service", "inspect"];
+        args.extend(ids.lines());
+        let Value::Array(services) = serde_json::from_str(&self.docker(&args)).unwrap() else { panic!("no array") };
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let entry = |service: &Value| {
+            let created = Timestamp::parse(&text(&service["CreatedAt"])).unwrap();
+            (text(&service["Spec"]["Name"]), (text(&service["ID"]), created))
+        };
+        services.iter().map(entry).collect()
+    }
+
+    /// When each failed attempt of a service failed, in dockerd's own words.
+    pub(crate) fn failures(&self, service_id: &str) -> Vec<Timestamp> {
+        let log = String::from_utf8_lossy(&fs::read(self.log()).unwrap()).into_owned();
+        let of_service = format!("service.id={service_id} ");
+        let lines = log.lines().filter(|line| line.contains("msg=\"fatal task error\"") && line.contains(&of_service));
+        lines.map(|line| Timestamp::parse(line.split('"').nth(1).unwrap()).unwrap()).collect()
+    }
+
+    /// When a repository's manifest was asked for, in the registry's own words: once for each pull.
+    pub(crate) fn pulls(&self, repository: &str, since: Timestamp) -> Vec<Timestamp> {
+        let log = fs::read_to_string(self.var("REGISTRY_ACCESS_LOG")).unwrap();
+        let asks = format!(" HEAD /v2/{repository}/manifests/");
+        let lines = log.lines().filter(|line| line.contains(&asks));
+        let at = lines.map(|line| {
+            let (seconds, millis) = line.split(' ').next().unwrap().split_once('.').unwrap();
+            let nanos = format!("{seconds}{millis}000000").parse().unwrap();
+            Timestamp::from_nanos(nanos)
+        });
+        at.filter(|at| *at >= since).collect()
+    }
+
+    /// Removes all services and the containers that are none's.
+    fn clear(&self) {
+        let output = self.docker_command(&["service", "ls", "--quiet"]).output().unwrap();
+        let ids = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !ids.trim().is_empty() {
+            let mut args = vec!["service", "rm"];
+            args.extend(ids.lines());
+            let _ = self.docker_command(&args).output();
+        }
+    }
+
+    /// Until no container is left: what a removed service leaves behind would be the next test's business.
+    fn await_clear(&self) {
+        let until = Instant::now() + REMOVAL;
+        loop {
+            let ended = self.docker(&["ps", "--all", "--quiet", "--filter", "status=exited"]);
+            let mut args = vec!["rm"];
+            args.extend(ended.lines());
+            if args.len() > 1 {
+                let _ = self.docker_command(&args).output();
+            }
+            if self.docker(&["ps", "--all", "--quiet"]).trim().is_empty() {
+                return;
+            }
+            assert!(Instant::now() < until, "containers are left {REMOVAL:?} after their services were removed");
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    fn docker_command(&self, args: &[&str]) -> Command {
+        // As the lab's own scripts: Debian's docker, whatever else is installed here.
+        let mut docker = Command::new("/usr/bin/docker");
+        docker.args(args).env("DOCKER_HOST", self.var("DOCKER_HOST")).env("DOCKER_CONFIG", self.var("DOCKER_CONFIG"));
+        docker.env_remove("DOCKER_CONTEXT").stdin(Stdio::null());
+        docker
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// `squall watch --format json`, and what it has said.
+pub(crate) struct Watch {
+    child: Child,
+    out: PathBuf,
+    words: PathBuf,
+    started: Instant,
+}
+
+impl Watch {
+    /// Starts it, and waits until it watches.
+    pub(crate) fn start(lab: &Lab, dir: &Path) -> Self {
+        let (out, words) = (dir.join("watch.json"), dir.join("watch.log"));
+        let mut watch = lab.squall(&["watch", "--format", "json", "--log", lab.log()]);
+        let child = watch.stdout(File::create(&out).unwrap()).stderr(File::create(&words).unwrap()).spawn().unwrap();
+        let mut watch = Self { child, out, words, started: Instant::now() };
+        watch.until("it watches", 10, |watch| watch.words().contains("watching").then_some(()));
+        watch
+    }
+
+    /// Its lines so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.out).unwrap();
+        // The last line may not be whole yet.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+    }
+
+    /// The lines of one kind.
+    pub(crate) fn notices(&self, notice: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["notice"] == notice).collect()
+    }
+
+    /// The storms in the lines of one kind, by service; the first line of each.
+    pub(crate) fn by_service(&self, notice: &str) -> BTreeMap<String, Value> {
+        let mut found = BTreeMap::new();
+        for line in self.notices(notice) {
+            found.entry(line["storm"]["subject"]["name"].as_str().unwrap().to_owned()).or_insert(line);
+        }
+        found
+    }
+
+    /// What it has logged.
+    pub(crate) fn words(&self) -> String {
+        fs::read_to_string(&self.words).unwrap()
+    }
+
+    /// Polls until there is an answer. Panics after `secs`, or when the watch has ended.
+    pub(crate) fn until<T>(&mut self, what: &str, secs: u64, mut answer: impl FnMut(&Self) -> Option<T>) -> T {
+        let until = Instant::now() + Duration::from_secs(secs);
+        loop {
+            if let Some(answer) = answer(self) {
+                return answer;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("watch ended by itself ({status}): {}", self.words());
+            }
+            assert!(Instant::now() < until, "not in {secs} s: {what}\n{}", self.words());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What it has used so far, in words.
+    pub(crate) fn usage(&self) -> String {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = fs::read_to_string(proc.join("status")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+        let stat = fs::read_to_string(proc.join("stat")).unwrap();
+        // The name in parentheses may hold anything; utime and stime are fields 14 and 15.
+        let fields = stat.rsplit(") ").next().unwrap().split(' ').collect::<Vec<_>>();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        let lived = self.started.elapsed().as_secs();
+        format!("at most {peak} resident, {:.2} s of processor time in {lived} s", ticks / TICKS_PER_SEC)
+    }
+
+    /// Ends it as a service manager does; returns its exit status.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < until, "watch does not end 10 s after SIGTERM");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Now, on the clock that the lab's daemon has too.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+}
+
+/// Standard output of a command that has to succeed.
+pub(crate) fn checked(output: Output, what: &str) -> String {
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {}\n{words}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
