@@ -59,7 +59,7 @@ const IMPURE: [&str; 17] = [
 ];
 
 /// The longest file of src/, in lines: above it, it is two.
-const LINES_MAX: usize = 800;
+const LINES_MAX: usize = 600;
 
 /// What the repository holds at its top, dotfiles and the build's output apart.
 const TOP: [&str; 8] = ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "src", "examples", "tests", "packaging"];

@@ -1,3 +1,5 @@
+//! The detector: what it holds, and its face. Taking, judging and storing are in the files beside it.
+
 mod judge;
 mod store;
 mod take;

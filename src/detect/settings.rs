@@ -1,3 +1,5 @@
+//! What the detector goes by.
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
