@@ -1,7 +1,6 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -16,8 +15,7 @@ pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit
         ConfigAction::Show => out.write_all(Config::load(path)?.render().as_bytes())?,
         ConfigAction::Check => {
             let path = path.unwrap_or(Path::new(DEFAULT_PATH));
-            Config::load(Some(path))
-                .context("name another file with --config, or make one with `squall config init`")?;
+            Config::load(Some(path))?;
             writeln!(out, "{}: good", path.display())?;
         }
     }

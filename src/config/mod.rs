@@ -177,7 +177,7 @@ impl fmt::Display for LogSource {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read the configuration {path}: {source}")]
+    #[error("cannot read the configuration {path} (`squall config init` prints one)")]
     Read {
         /// The file.
         path: PathBuf,

@@ -86,8 +86,8 @@ impl Detector {
         waits
     }
 
-    /// Looks at the kept history of every subject that has failed and does not storm: see `DESIGN`'s "one listing
-    /// gives the current rate". For the first listing of a daemon, and for the end of a recording.
+    /// Looks at the kept history of every subject that has failed and does not storm: Swarm keeps five tasks of a
+    /// slot, whose times tell the current rate. For the first listing of a daemon, and for the end of a recording.
     pub fn judge_history(&mut self, now: Timestamp) {
         let mut begun = Vec::new();
         let attempts = &self.attempts;

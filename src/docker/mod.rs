@@ -7,9 +7,9 @@
 //! - [`error`] tells apart the ways in which all this fails, for the operator's next step.
 //!
 //! Why so little of bollard: its typed decoding kills an event stream at the first word that it does not know, fails a
-//! whole listing for one odd element, loses health checks on a round trip, and its time limit covers only headers
-//! (domain/crates.md, H2 to H8). It is kept for the version exchange, over our own transport; all else is raw JSON,
-//! which [`crate::ingest`] reads tolerantly.
+//! whole listing for one odd element, loses health checks on a round trip, and its time limit covers only headers.
+//! It is kept for the version exchange, over our own transport; all else is raw JSON, which [`crate::ingest`] reads
+//! tolerantly.
 //!
 //! What it does not do: it holds no state of the cluster, interprets no event beyond its identity, and it writes
 //! nothing: every request here is a GET. A write will live in a module of its own and take a permit.

@@ -132,6 +132,7 @@ pub struct Risk {
     pub limited: bool,
     /// `Window` is set and shorter than `Delay`, so that `MaxAttempts` is never reached (swarmkit#2936).
     pub window_shorter_than_delay: bool,
-    /// Requests to the registry a minute, at worst: see `docs` of the command.
+    /// Requests to the registry a minute, at worst: each slot tries once a `Delay` (at least 100 ms), and a pull that
+    /// fails takes four, `GET /v2/`, token, HEAD and GET of the manifest.
     pub worst_requests_per_min: f64,
 }
