@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::args::Record as Command;
 use super::exit::Exit;
 use super::live;
-use crate::daemon::{Role, Sensors, Session, Wake, wall_clock};
+use crate::daemon::{Role, Sensors, Session, Wake, sleep_until, wall_clock};
 use crate::docker::{Client, Error, FollowItem};
 use crate::model::Timestamp;
 
@@ -289,13 +289,6 @@ fn without_labels(event: &[u8]) -> Option<Value> {
         attributes.retain(|key, _| KEPT_ATTRIBUTES.iter().any(|kept| key.starts_with(kept)));
     }
     Some(event)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,19 @@
+use tokio::time::Instant;
+
 use crate::model::Timestamp;
 
 /// This machine's time.
 pub fn wall_clock() -> Timestamp {
     let nanos = jiff::Timestamp::now().as_nanosecond();
     Timestamp::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+/// Waits until a moment; for ever where there is none.
+pub async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells the daemon's time: what it writes is on its clock, not on ours.

@@ -11,6 +11,6 @@ mod plan;
 mod sensor;
 mod session;
 
-pub use clock::wall_clock;
+pub use clock::{sleep_until, wall_clock};
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};

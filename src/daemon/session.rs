@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clock::{DaemonClock, wall_clock};
+use super::clock::{DaemonClock, sleep_until, wall_clock};
 use super::plan::{Plan, Task, suspects_every};
 use super::sensor::{Sensors, Wake, text_of};
 use crate::config::{Config, LogSource};
@@ -432,12 +432,5 @@ fn usable_log(source: &LogSource, client: &Client) -> LogSource {
     match source {
         LogSource::Journal if !is_standard => LogSource::Nowhere,
         source => source.clone(),
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
