@@ -93,6 +93,8 @@ struct State {
     from: Option<Timestamp>,
     /// Services with fewer tasks than they should have, and since when.
     short: BTreeMap<String, Instant>,
+    /// Those of them that the listing under way has.
+    still_short: BTreeSet<String>,
     risks: Vec<Risk>,
     active_nodes: u64,
     /// What was before the session has been read.
@@ -128,6 +130,7 @@ impl Session {
             gaps: Vec::new(),
             from: None,
             short: BTreeMap::new(),
+            still_short: BTreeSet::new(),
             risks: Vec::new(),
             active_nodes: 0,
             has_past: false,

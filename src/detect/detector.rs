@@ -246,7 +246,7 @@ impl Detector {
     /// The listing of all tasks, begun at `began`, is complete: a task under way that it did not have was deleted
     /// before it ended, as Swarm does with a pending one that is scaled away.
     pub fn end_tasks(&mut self, began: Timestamp) {
-        let gone: Vec<u32> = self
+        let mut gone: Vec<u32> = self
             .attempt_index
             .values()
             .copied()
@@ -256,6 +256,8 @@ impl Detector {
                 is_open && attempt.listing < self.task_listing && attempt.created < began
             })
             .collect();
+        // The order of a hash is another in every run.
+        gone.sort_unstable();
         for index in gone {
             self.drop_open_attempt(index);
         }

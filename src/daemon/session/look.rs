@@ -1,12 +1,11 @@
 //! Asks the daemon and its log, and hands what they say to the detector.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{CLOSELY, Role, Session, role_of};
+use super::{CLOSELY, Role, Session, State, role_of};
 use crate::config::LogSource;
 use crate::daemon::clock::wall_clock;
 use crate::daemon::log_file::LogFile;
@@ -81,11 +80,12 @@ impl Session {
             let mut state = self.state();
             let now = state.clock.now();
             state.detector.begin_listing(now);
+            state.still_short.clear();
         }
-        let mut seen = BTreeSet::new();
-        self.client.services(&mut |object| self.take_service(object, &mut seen)).await?;
+        self.client.services(&mut |object| self.take_object(object)).await?;
         let mut state = self.state();
-        state.short.retain(|id, _| seen.contains(id));
+        let still_short = std::mem::take(&mut state.still_short);
+        state.short.retain(|id, _| still_short.contains(id));
         state.detector.end_listing();
         Ok(())
     }
@@ -192,8 +192,10 @@ impl Session {
             Reading::Observation(observation) => {
                 state.observations += 1;
                 state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
-                if let Fact::Node(node) = &observation.fact {
-                    state.active_nodes += u64::from(node.is_active);
+                match &observation.fact {
+                    Fact::Node(node) => state.active_nodes += u64::from(node.is_active),
+                    Fact::Service(service) => self.note_service(service, &mut state),
+                    _ => {}
                 }
                 state.detector.take(&observation);
             }
@@ -202,15 +204,9 @@ impl Session {
         }
     }
 
-    pub(super) fn take_service(&self, object: &[u8], seen: &mut BTreeSet<String>) {
-        let text = String::from_utf8_lossy(object);
-        self.take_text(&text);
-        let Reading::Observation(observation) = read_line(&text, 0) else { return };
-        let Fact::Service(service) = &observation.fact else { return };
-        let mut state = self.state();
-        let now = state.clock.now();
-        if is_short(service, now) {
-            seen.insert(service.id.to_string());
+    fn note_service(&self, service: &ServiceFact<'_>, state: &mut State) {
+        if is_short(service, state.clock.now()) {
+            state.still_short.insert(service.id.to_string());
             state.short.entry(service.id.to_string()).or_insert_with(Instant::now);
         }
         if self.wants_risks {
