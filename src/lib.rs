@@ -73,3 +73,5 @@ pub mod docker;
 pub mod ingest;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
+pub mod respond;

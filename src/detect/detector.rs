@@ -5,7 +5,7 @@ mod store;
 mod take;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::attempt::Attempt;
@@ -14,7 +14,9 @@ use super::key::{Due, DueWhat, Key};
 use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
-use crate::model::{Fact, FindingKind, Notice, Observation, Pace, Storm, SubjectKind, Timestamp};
+use crate::model::{
+    AttemptCount, Fact, FindingKind, Notice, Observation, Pace, Storm, Subject, SubjectKind, Timestamp,
+};
 
 /// How often what waits is looked at, in event time.
 const WAITING_EVERY: Duration = Duration::from_secs(15);
@@ -57,6 +59,8 @@ pub struct Detector {
     pub(super) next_waiting: Timestamp,
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
+    /// Attempts and failures by minute and subject, where they are counted.
+    minutes: BTreeMap<(Timestamp, Subject), (u64, u64)>,
     listing: Timestamp,
     /// The number of the full listing of tasks under way.
     task_listing: u64,
@@ -87,6 +91,8 @@ pub struct Counters {
     pub judged_early: u64,
     /// Notices that nobody drained in time.
     pub notices_dropped: u64,
+    /// Attempts that were not counted by minute, because nobody drained the counts.
+    pub minutes_dropped: u64,
 }
 
 /// A subject that has failed lately, for whoever polls.
@@ -135,6 +141,7 @@ impl Detector {
             next_waiting: Timestamp::from_nanos(i64::MIN),
             ended: VecDeque::new(),
             notices: VecDeque::new(),
+            minutes: BTreeMap::new(),
             listing: Timestamp::from_nanos(i64::MIN),
             task_listing: 0,
             generation: 0,
@@ -274,6 +281,26 @@ impl Detector {
     /// Takes out what there is to say, oldest first.
     pub fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
         self.notices.drain(..)
+    }
+
+    /// Takes out what was counted by minute ([`Settings::by_minute`]). A minute may come again: its counts are to be
+    /// added.
+    pub fn drain_minutes(&mut self) -> Vec<AttemptCount> {
+        let minutes = std::mem::take(&mut self.minutes).into_iter();
+        minutes
+            .map(|((minute, subject), (attempts, failed))| AttemptCount { minute, subject, attempts, failed })
+            .collect()
+    }
+
+    /// The storm of a subject, as it is now.
+    pub fn storm(&self, kind: SubjectKind, id: &str) -> Option<Storm> {
+        self.storm_of(*self.subject_index.get(&(kind, Key::new(id)))?)
+    }
+
+    /// How often a subject has failed since `since`, as far as its last failures are remembered: up to 16.
+    pub fn failures_since(&self, kind: SubjectKind, id: &str, since: Timestamp) -> u64 {
+        let index = self.subject_index.get(&(kind, Key::new(id)));
+        index.and_then(|index| self.subject(*index)).map_or(0, |state| state.failures_since(since))
     }
 
     /// Forgets what there was to say but the storms that go on, as they are now: for a daemon that begins with what

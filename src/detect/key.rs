@@ -1,6 +1,6 @@
 //! Ids of a fixed size, so that an attempt costs no allocation.
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, fnv_64};
 
 /// An id: a Swarm id (25 characters) or any text up to 31 bytes as it is, a container id (64 hex digits) as its 32
 /// bytes, any longer text as its FNV-1a hash of 128 bits.
@@ -44,14 +44,6 @@ fn fnv_128(bytes: &[u8]) -> u128 {
     bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
         (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     })
-}
-
-/// FNV-1a of 64 bits: for ids that are shown, the same on every machine.
-pub(super) fn fnv_64<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    parts
-        .into_iter()
-        .flat_map(|part| part.iter().chain(&[0]))
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A slot of a service: its number, or for a global service its node.

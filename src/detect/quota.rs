@@ -1,33 +1,13 @@
 //! governor's quotas on event time.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::Quota;
 
-use crate::model::Timestamp;
+use crate::model::{EventClock, Timestamp};
 
-/// A clock that says the time of the failure that is being judged. It may go back between subjects: each has
-/// limiters of its own, and failures of one subject are judged in order.
-#[derive(Clone, Debug, Default)]
-pub(super) struct EventClock(Arc<AtomicU64>);
-
-impl Clock for EventClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::new(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// One quota's state for one subject or slot.
-pub(super) type Limiter = RateLimiter<NotKeyed, InMemoryState, EventClock, NoOpMiddleware<Nanos>>;
+pub(super) use crate::model::Limiter;
 
 /// Makes limiters and asks them.
 #[derive(Debug)]
@@ -48,27 +28,17 @@ impl Quotas {
     }
 
     pub(super) fn fast_limiter(&self) -> Limiter {
-        self.limiter(self.fast)
+        self.clock.limiter(self.fast)
     }
 
     pub(super) fn slow_limiter(&self) -> Limiter {
-        self.limiter(self.slow)
+        self.clock.limiter(self.slow)
     }
 
     /// Counts one failure at `at`; whether that is more than the quota allows.
     pub(super) fn trips(&self, limiter: &Limiter, at: Timestamp) -> bool {
-        self.set(at);
+        self.clock.set(at);
         limiter.check().is_err()
-    }
-
-    fn limiter(&self, quota: Quota) -> Limiter {
-        // A limiter counts from its birth: that is before every failure.
-        self.set(Timestamp::from_nanos(0));
-        RateLimiter::direct_with_clock(quota, self.clock.clone())
-    }
-
-    fn set(&self, at: Timestamp) {
-        self.clock.0.store(u64::try_from(at.as_nanos()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Settings {
     /// How many subjects are kept; beyond it the calm ones unseen for longest are forgotten, and counted. Default
     /// 100,000, at less than 2 kB each.
     pub subjects_max: usize,
+    /// Whether attempts are counted by minute, for a journal. Default no.
+    pub by_minute: bool,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             hanging_after: Duration::from_secs(300),
             slack: Duration::from_secs(2),
             subjects_max: 100_000,
+            by_minute: false,
         }
     }
 }

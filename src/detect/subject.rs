@@ -345,6 +345,12 @@ impl SubjectState {
         true
     }
 
+    /// How many of the last failures were at `since` or later.
+    pub(super) fn failures_since(&self, since: Timestamp) -> u64 {
+        let recent = self.failing.iter().flat_map(|failing| &failing.recent);
+        recent.filter(|failure| failure.at >= since).count() as u64
+    }
+
     /// Failures in its last moments, by which it is suspected; zero when it is calm.
     pub(super) fn suspicion(&self) -> Option<(Timestamp, Duration)> {
         let failing = self.failing.as_ref()?;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::advice::advice;
 use super::detector::Detector;
-use super::key::{Slot, fnv_64};
+use super::key::Slot;
 use super::subject::{SlotHistory, SubjectState};
 use crate::model::{
-    Cause, Finding, FindingKind, ImageRef, Notice, Storm, StormState, SubjectKind, TaskState, Timestamp,
+    Cause, Finding, FindingKind, ImageRef, Notice, Storm, StormState, SubjectKind, TaskState, Timestamp, fnv_64,
 };
 
 /// How many nodes a finding names.

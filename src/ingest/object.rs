@@ -103,6 +103,7 @@ fn service(object: &Value) -> Read {
         restart: restart_policy(object.pointer("/Spec/TaskTemplate/RestartPolicy")),
         force_update: number(object, "/Spec/TaskTemplate/ForceUpdate"),
         has_memory_limit: number(object, "/Spec/TaskTemplate/Resources/Limits/MemoryBytes") > 0,
+        labels: own_labels(object.pointer("/Spec/Labels")),
         running_and_desired,
     };
     // What a service is called and how it restarts is wanted before its first attempt is judged.
@@ -165,6 +166,15 @@ fn container(object: &Value) -> Read {
         started,
     };
     Ok((at, Fact::Listing(Box::new(fact))))
+}
+
+/// The labels that are squall's own.
+fn own_labels(labels: Option<&Value>) -> Vec<(Cow<'static, str>, Cow<'static, str>)> {
+    let labels = labels.and_then(Value::as_object).into_iter().flatten();
+    labels
+        .filter(|(name, _)| name.starts_with("squall."))
+        .filter_map(|(name, value)| Some((Cow::Owned(name.clone()), Cow::Owned(value.as_str()?.to_owned()))))
+        .collect()
 }
 
 fn restart_policy(policy: Option<&Value>) -> RestartPolicy {

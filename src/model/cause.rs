@@ -1,26 +1,10 @@
-use std::fmt;
-
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-macro_rules! causes {
-    ($($(#[$doc:meta])* $variant:ident => $text:literal,)*) => {
-        /// Why an attempt failed: a closed set, the same in code, reports, logs and metrics.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Cause { $($(#[$doc])* $variant,)* }
+use super::closed_set::closed_set;
 
-        impl Cause {
-            /// Every cause, in the order of reports.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// The cause as reports, logs and metrics spell it.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-        }
-    };
-}
-
-causes! {
+closed_set! {
+    /// Why an attempt failed: a closed set, the same in code, reports, logs and metrics.
+    Cause {
     /// The program ended by itself: `task: non-zero exit (N)`, or exit 0 where it is started again for ever.
     AppExit => "app-exit",
     /// The kernel killed it for memory.
@@ -67,6 +51,7 @@ causes! {
     NodeDown => "node-down",
     /// Nothing that was observed says why.
     Unknown => "unknown",
+    }
 }
 
 impl Cause {
@@ -85,18 +70,6 @@ impl Cause {
                 | Self::DiskFull
                 | Self::PullFailed
         )
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl Serialize for Cause {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -3,20 +3,27 @@
 //! Nothing here reads a clock, does I/O or knows another room.
 
 mod cause;
+mod closed_set;
+mod hash;
 mod image;
 mod observation;
+mod quota;
 mod report;
+mod response;
 mod storm;
 mod subject;
 mod time;
 
 pub use cause::{Cause, CauseCounts};
+pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};
 pub use observation::{
     Condition, ContainerAction, ContainerFact, ContainerListing, ContainerOrigin, Engine, Fact, LogFact, LogKind, Mode,
     NodeFact, Observation, Order, Owner, RestartPolicy, ServiceFact, SwarmTask, TaskFact, TaskState,
 };
+pub use quota::{EventClock, Limiter};
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
+pub use response::{Action, AttemptCount, Author, Decision, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord};
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
 pub use time::{Pace, Timestamp, TimestampError};

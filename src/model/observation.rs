@@ -321,6 +321,8 @@ pub struct ServiceFact<'a> {
     pub force_update: u64,
     /// `Spec.TaskTemplate.Resources.Limits.MemoryBytes` is set.
     pub has_memory_limit: bool,
+    /// Those of `Spec.Labels` that begin with `squall.`, by name.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// `ServiceStatus.RunningTasks` and `.DesiredTasks`, where the listing was asked with `status=true` (API 1.41).
     pub running_and_desired: Option<(u64, u64)>,
 }

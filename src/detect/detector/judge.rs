@@ -16,6 +16,8 @@ const SETTLED_MAX: usize = 65_536;
 const ENDED_MAX: usize = 10_000;
 /// How many notices wait to be drained; more are dropped and counted.
 const NOTICES_MAX: usize = 100_000;
+/// How many counts of a subject's minute wait to be drained; more are dropped and counted.
+const MINUTES_MAX: usize = 100_000;
 
 impl Detector {
     /// Sets the time at which an attempt that has ended is judged, or judges again one that was.
@@ -65,6 +67,10 @@ impl Detector {
         state.settled.push_back(index);
         self.waiting.remove(&index);
         self.settled.push_back((index, self.attempt_generations[index as usize]));
+        if outcome != Outcome::Intended {
+            let at = self.attempts[index as usize].ended.unwrap_or(self.now);
+            self.count_minute(subject, at, matches!(outcome, Outcome::Failed { .. }));
+        }
         match outcome {
             Outcome::Failed { cause, exit_zero } => self.fail_attempt(index, cause, exit_zero),
             Outcome::Completed | Outcome::Intended => {
@@ -77,6 +83,23 @@ impl Detector {
         while self.settled.len() > SETTLED_MAX {
             self.forget_settled_attempt();
         }
+    }
+
+    /// Counts an attempt in its minute.
+    fn count_minute(&mut self, subject: u32, at: Timestamp, has_failed: bool) {
+        if !self.settings.by_minute {
+            return;
+        }
+        let Some(state) = self.subject(subject) else { return };
+        let minute = Timestamp::from_secs(at.as_nanos().div_euclid(60_000_000_000) * 60);
+        let key = (minute, state.subject.clone());
+        if self.minutes.len() >= MINUTES_MAX && !self.minutes.contains_key(&key) {
+            self.counters.minutes_dropped += 1;
+            return;
+        }
+        let count = self.minutes.entry(key).or_default();
+        count.0 += 1;
+        count.1 += u64::from(has_failed);
     }
 
     /// A fact came after the judgement: the log's words may better the cause, and a listing may tell that an exit 0
@@ -177,6 +200,7 @@ impl Detector {
                     }
                 }
                 Verdict::Failed { at, started, cause, exit_code } => {
+                    self.count_minute(subject, at, true);
                     self.say_exit(subject, cause, Some(exit_code));
                     let slot = Slot::default();
                     self.fail(

@@ -1,0 +1,73 @@
+//! How many actions an hour are left.
+
+use std::num::NonZeroU32;
+
+use governor::Quota;
+
+use crate::model::{EventClock, Limiter, Timestamp};
+
+/// The actions of an hour, all of them as burst. Half of them are kept for quarantines: trying again may wait, a storm
+/// may not. Who begins a watched attempt pays for its end too, so that an attempt that fails can always be stopped.
+#[derive(Debug)]
+pub(super) struct Budget {
+    clock: EventClock,
+    all: Limiter,
+    tries: Limiter,
+}
+
+impl Budget {
+    pub(super) fn new(actions_per_hour: NonZeroU32) -> Self {
+        let clock = EventClock::default();
+        // An attempt and its end are two.
+        let half = NonZeroU32::new(actions_per_hour.get() / 2).unwrap_or(NonZeroU32::MIN);
+        let limiter = |per_hour: NonZeroU32| clock.limiter(Quota::per_hour(per_hour));
+        Self { all: limiter(actions_per_hour), tries: limiter(half), clock }
+    }
+
+    /// Takes one action; whether there was one.
+    pub(super) fn take(&self, now: Timestamp) -> bool {
+        self.clock.set(now);
+        self.all.check().is_ok()
+    }
+
+    /// Takes a watched attempt, with its end; whether there was one.
+    pub(super) fn take_try(&self, now: Timestamp) -> bool {
+        const TWO: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
+        self.clock.set(now);
+        // The smaller one first: what it refuses costs nothing.
+        self.tries.check_n(TWO).is_ok_and(|it| it.is_ok()) && self.all.check_n(TWO).is_ok_and(|it| it.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(actions: u32) -> Budget {
+        Budget::new(NonZeroU32::new(actions).expect("not zero"))
+    }
+
+    #[test]
+    fn the_hour_is_there_as_a_burst_and_comes_back_evenly() {
+        let budget = budget(60);
+        let at = Timestamp::from_secs;
+        assert_eq!((0..100).filter(|_| budget.take(at(1_000_000))).count(), 60);
+        assert_eq!((0..100).filter(|_| budget.take(at(1_000_300))).count(), 5);
+    }
+
+    #[test]
+    fn trying_again_leaves_half_for_quarantines() {
+        let budget = budget(60);
+        let now = Timestamp::from_secs(1_000_000);
+        assert_eq!((0..100).filter(|_| budget.take_try(now)).count(), 15);
+        assert_eq!((0..100).filter(|_| budget.take(now)).count(), 30);
+    }
+
+    #[test]
+    fn the_smallest_budget_quarantines_and_tries_nothing() {
+        let budget = budget(1);
+        let now = Timestamp::from_secs(1_000_000);
+        assert!(!budget.take_try(now));
+        assert!(budget.take(now) && !budget.take(now));
+    }
+}

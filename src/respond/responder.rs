@@ -1,0 +1,323 @@
+//! What is held, what storms, and which services want a look.
+
+mod decide;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::budget::Budget;
+use super::mark::{Mark, Phase};
+use super::permit::Permit;
+use super::settings::Settings;
+use crate::model::{
+    Action, Author, Cause, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
+    SubjectKind, TaskFact, Timestamp,
+};
+
+/// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
+const HANDS_OFF_MAX: usize = 10_000;
+/// How many services are named to be looked at, at once.
+const LOOKS_MAX: usize = 64;
+
+/// The policy and the breaker. See the module.
+#[derive(Debug)]
+pub struct Responder {
+    settings: Settings,
+    budget: Budget,
+    /// What storms, by service id.
+    storms: BTreeMap<String, Wait>,
+    /// What is held, by service id.
+    held: BTreeMap<String, Holding>,
+    /// By service id: not to be held again before.
+    hands_off: BTreeMap<String, HandsOff>,
+    /// What was said last about a service, so that it is said once.
+    said: BTreeMap<String, (Action, Response, Option<Refusal>, String)>,
+    /// Services for which an action was paid that was not done.
+    credits: BTreeSet<String>,
+    services: u64,
+    leads: bool,
+    listing: Listing,
+    counters: Counters,
+}
+
+/// A storm that is not answered yet.
+#[derive(Debug)]
+struct Wait {
+    storm: Storm,
+    /// When the service is worth a look.
+    next: Timestamp,
+    /// The `Version.Index` of the last look.
+    version: u64,
+    /// How many changes of it in a row did not come off.
+    failures: u32,
+}
+
+/// A held service.
+#[derive(Debug)]
+struct Holding {
+    mark: Mark,
+    subject: Subject,
+    version: u64,
+    /// When the service is worth a look; far away where only a change of it is.
+    next: Timestamp,
+    /// Since when all that is wanted runs.
+    running_since: Option<Timestamp>,
+    /// The end of the watched attempt under way is paid for.
+    is_paid: bool,
+    /// Somebody changed it: squall has let go, and does nothing until its labels are gone or are others.
+    is_let_go: bool,
+    failures: u32,
+}
+
+#[derive(Debug)]
+struct HandsOff {
+    /// Of this template; every one where it is not known.
+    template: Option<String>,
+    until: Timestamp,
+}
+
+/// The listing under way.
+#[derive(Debug, Default)]
+struct Listing {
+    services: u64,
+    marked: BTreeSet<String>,
+}
+
+/// A held service, for whoever shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The service.
+    pub subject: Subject,
+    /// Its quarantine.
+    pub mark: Mark,
+    /// Somebody changed it since: squall has let go.
+    pub is_let_go: bool,
+}
+
+/// How often what was decided, over closed sets; all are there from the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Permits given, by action.
+    pub permitted: BTreeMap<Action, u64>,
+    /// Refusals, by reason. One that is repeated for the same service and storm counts once.
+    pub refused: BTreeMap<Refusal, u64>,
+    /// Permits that were used, by how that ended.
+    pub settled: BTreeMap<Outcome, u64>,
+    /// How often somebody else changed what was held.
+    pub let_go: u64,
+}
+
+/// What was read of a service at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// `GET /services/{id}`.
+    pub service: &'a Value,
+    /// Its tasks.
+    pub tasks: &'a [TaskFact<'a>],
+}
+
+/// What a look led to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing is to be done or said.
+    Nothing,
+    /// Somebody changed what was held.
+    LetGo(LetGo),
+    /// A refusal.
+    Refused {
+        /// The decision.
+        decision: Decision,
+        /// It has not been said before for this service and storm.
+        is_news: bool,
+    },
+    /// A change that may be made.
+    Permitted(Box<Permit>),
+}
+
+impl Responder {
+    /// A responder that has seen nothing.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            budget: Budget::new(settings.actions_per_hour),
+            settings,
+            storms: BTreeMap::new(),
+            held: BTreeMap::new(),
+            hands_off: BTreeMap::new(),
+            said: BTreeMap::new(),
+            credits: BTreeSet::new(),
+            services: 0,
+            leads: false,
+            listing: Listing::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes what a journal of this manager remembers: what was done within the last hour spends the budget, and what
+    /// was let go or undone is left alone until the cool-down has passed.
+    pub fn remember(&mut self, now: Timestamp, done: &[Decision], let_goes: &[LetGo]) {
+        for decision in done.iter().filter(|decision| decision.by == Author::Breaker) {
+            if now.since(decision.at) < Duration::from_secs(3600) {
+                self.budget.take(decision.at);
+            }
+            if decision.action == Action::Quarantine {
+                self.leave_alone(&decision.subject.id, None, decision.at);
+            }
+        }
+        for let_go in let_goes {
+            self.leave_alone(&let_go.subject.id, Some(let_go.template.clone()), let_go.at);
+        }
+    }
+
+    /// Takes what the detector says.
+    pub fn take(&mut self, now: Timestamp, notice: &Notice) {
+        match notice {
+            Notice::Onset(storm) | Notice::CauseChanged { storm, .. } => {
+                if storm.subject.kind == SubjectKind::SwarmService {
+                    let wait = Wait { storm: (**storm).clone(), next: now, version: 0, failures: 0 };
+                    self.storms.insert(storm.subject.id.clone(), wait);
+                }
+            }
+            Notice::Subsided(storm) => {
+                self.storms.remove(&storm.subject.id);
+                if !self.held.contains_key(&storm.subject.id) {
+                    self.said.remove(&storm.subject.id);
+                }
+            }
+            Notice::Found(_) => {}
+        }
+    }
+
+    /// A listing of all services begins.
+    pub fn begin_listing(&mut self) {
+        self.listing = Listing::default();
+    }
+
+    /// Takes one service of a listing.
+    pub fn see(&mut self, now: Timestamp, service: &ServiceFact<'_>) {
+        self.listing.services += 1;
+        let labels = service.labels.iter().map(|(name, value)| (&**name, &**value));
+        let is_marked = labels.clone().any(|(name, _)| super::mark::is_mark(name));
+        if is_marked {
+            self.listing.marked.insert(service.id.to_string());
+        }
+        match self.held.get_mut(&*service.id) {
+            Some(held) if held.version != service.version => held.next = held.next.min(now),
+            Some(_) => {}
+            None => {
+                if let Ok(Some(mark)) = Mark::read(labels) {
+                    let subject = Subject {
+                        kind: SubjectKind::SwarmService,
+                        name: service.name.to_string(),
+                        id: service.id.to_string(),
+                        stack: service.stack.as_ref().map(ToString::to_string),
+                    };
+                    self.hold(now, subject, mark, 0);
+                }
+            }
+        }
+        if let Some(wait) = self.storms.get_mut(&*service.id)
+            && wait.version != service.version
+        {
+            wait.next = wait.next.min(now);
+        }
+    }
+
+    /// The listing is complete: held services that it did not have are gone.
+    pub fn end_listing(&mut self, now: Timestamp) {
+        let listing = std::mem::take(&mut self.listing);
+        self.services = listing.services;
+        for (id, held) in &mut self.held {
+            if !listing.marked.contains(id) {
+                // Its labels are gone, or it is.
+                held.next = held.next.min(now);
+            }
+        }
+    }
+
+    /// The services that want a look now, the most urgent first: a storm that nobody stops, then what is held.
+    pub fn due(&self, now: Timestamp) -> Vec<String> {
+        let storms = self.storms.iter().filter(|(id, wait)| wait.next <= now && !self.is_holding(id));
+        let held = self.held.iter().filter(|(_, held)| held.next <= now);
+        storms.map(|(id, _)| id).chain(held.map(|(id, _)| id)).take(LOOKS_MAX).cloned().collect()
+    }
+
+    /// When the next service wants a look.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let storms = self.storms.iter().filter(|(id, _)| !self.is_holding(id)).map(|(_, wait)| wait.next);
+        storms.chain(self.held.values().map(|held| held.next)).min().filter(|next| *next < NEVER)
+    }
+
+    /// What is held.
+    pub fn held(&self) -> impl Iterator<Item = Held> + '_ {
+        self.held.values().map(|held| Held {
+            subject: held.subject.clone(),
+            mark: held.mark.clone(),
+            is_let_go: held.is_let_go,
+        })
+    }
+
+    /// Whether a watched attempt of a service is under way, so that its tasks are worth a close look.
+    pub fn is_watched(&self, id: &str) -> bool {
+        self.held.get(id).is_some_and(|held| held.mark.phase != Phase::Held)
+    }
+
+    /// How often what was decided.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn is_holding(&self, id: &str) -> bool {
+        self.held.get(id).is_some_and(|held| !held.is_let_go)
+    }
+
+    fn hold(&mut self, now: Timestamp, subject: Subject, mark: Mark, version: u64) {
+        let id = subject.id.clone();
+        // Whoever began the attempt has paid for its end; who takes it over pays again, if there is enough.
+        let is_paid = mark.phase != Phase::Held && self.budget.take(now);
+        let next = now;
+        let holding =
+            Holding { mark, subject, version, next, running_since: None, is_paid, is_let_go: false, failures: 0 };
+        self.held.insert(id, holding);
+    }
+
+    fn leave_alone(&mut self, id: &str, template: Option<String>, since: Timestamp) {
+        let until = since.plus(self.settings.cool_down);
+        self.hands_off.insert(id.to_owned(), HandsOff { template, until });
+        if self.hands_off.len() > HANDS_OFF_MAX
+            && let Some(first) = self.hands_off.iter().min_by_key(|(_, off)| off.until).map(|(id, _)| id.clone())
+        {
+            self.hands_off.remove(&first);
+        }
+    }
+}
+
+/// A look that nothing but a change of the service leads to.
+const NEVER: Timestamp = Timestamp::from_nanos(i64::MAX);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            permitted: Action::ALL.iter().map(|action| (*action, 0)).collect(),
+            refused: Refusal::ALL.iter().map(|refusal| (*refusal, 0)).collect(),
+            settled: Outcome::ALL.iter().map(|outcome| (*outcome, 0)).collect(),
+            let_go: 0,
+        }
+    }
+}
+
+/// The causes that several unrelated services share when a registry is in trouble.
+const fn is_of_registry(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::RegistryAuth
+            | Cause::RegistryQuota
+            | Cause::RegistryAbuse
+            | Cause::RegistryLimit
+            | Cause::RegistryUnreachable
+            | Cause::RegistryError
+            | Cause::PullFailed
+    )
+}

@@ -1,0 +1,333 @@
+//! Decides on what was read of a service.
+
+use std::collections::BTreeSet;
+
+use super::{Holding, Look, NEVER, Responder, Verdict, is_of_registry};
+use crate::model::{
+    Action, Author, Cause, Decision, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, fnv_64,
+};
+use crate::respond::guard::{Case, Scene, response_to};
+use crate::respond::health::period;
+use crate::respond::mark::{Before, Mark, Phase, Set, UNMET};
+use crate::respond::permit::Permit;
+use crate::respond::settings::Settings;
+use crate::respond::spec::View;
+
+/// From so many storms at one registry on, of more than one stack, the registry is at fault.
+const INCIDENT_STORMS: usize = 3;
+
+impl Responder {
+    /// What a look at a service leads to.
+    pub fn decide(&mut self, now: Timestamp, look: Look<'_>, scene: &Scene) -> Verdict {
+        let Some(view) = View::read(look.service) else { return Verdict::Nothing };
+        let id = &view.id;
+        if let Some(wait) = self.storms.get_mut(id) {
+            wait.version = view.version;
+            if let Some(storm) = &scene.storm {
+                wait.storm.clone_from(storm);
+            }
+        }
+        let was_held = self.is_holding(id);
+        match &view.mark {
+            Ok(Some(mark)) if view.is_as(&mark.set) => {
+                self.adopt(now, &view, mark);
+                self.go_on(now, &view, look.tasks, scene)
+            }
+            _ if was_held => self.let_go(now, &view),
+            Ok(None) => {
+                self.held.remove(id);
+                self.answer(now, &view, look, scene)
+            }
+            _ => {
+                // What was let go stays so until its labels change.
+                if let Some(held) = self.held.get_mut(id) {
+                    (held.version, held.next) = (view.version, NEVER);
+                }
+                self.answer(now, &view, look, scene)
+            }
+        }
+    }
+
+    /// The service is gone.
+    pub fn forget(&mut self, id: &str) {
+        self.held.remove(id);
+        self.storms.remove(id);
+        self.said.remove(id);
+        self.credits.remove(id);
+    }
+
+    /// A person's own quarantine: the guards that keep healthy replicas and Swarm's own rollouts apply, those that
+    /// doubt whether to act do not.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn quarantine_by_hand(
+        settings: &Settings,
+        now: Timestamp,
+        look: Look<'_>,
+        scene: &Scene,
+        response: Response,
+    ) -> Result<Permit, Refusal> {
+        let view = View::read(look.service).ok_or(Refusal::Gone)?;
+        let by = Author::Hand;
+        let (is_opted_in, is_cooling) = (true, false);
+        let case = Case { settings, now, by, view: &view, tasks: look.tasks, scene, response, is_opted_in, is_cooling };
+        case.refusal().map_or(Ok(()), Err)?;
+        let mark = first_mark(settings, &case).ok_or(Refusal::Unsupported)?;
+        let decision = decision_of(&view, Matter::of_mark(&mark), Action::Quarantine, by, now);
+        let old = view.mark.unwrap_or_default();
+        Ok(Permit::new(decision, view.version, old, Some(mark)))
+    }
+
+    /// A person's own release: only what is held can be.
+    ///
+    /// # Errors
+    /// [`Refusal::Gone`] where it has no quarantine's labels, [`Refusal::BadLabel`] where somebody changed them.
+    pub fn release_by_hand(now: Timestamp, look: Look<'_>) -> Result<Permit, Refusal> {
+        let view = View::read(look.service).ok_or(Refusal::Gone)?;
+        let mark = view.mark.clone().map_err(|_| Refusal::BadLabel)?.ok_or(Refusal::Gone)?;
+        let decision = decision_of(&view, Matter::of_mark(&mark), Action::Release, Author::Hand, now);
+        Ok(Permit::new(decision, view.version, Some(mark), None))
+    }
+
+    /// How a decision whose settlement nobody knows ended, by what the service looks like now.
+    pub fn outcome_of(decision: &Decision, service: Option<&View>) -> Outcome {
+        let mark = service.and_then(|view| view.mark.as_ref().ok()).and_then(Option::as_ref);
+        let is_done = match (decision.action, mark) {
+            // A mark that is as old, or that somebody has gone on from.
+            (Action::Quarantine | Action::Probe | Action::Raise, Some(mark)) => mark.at >= decision.at,
+            (Action::Release, Some(mark)) => mark.since > decision.at,
+            (Action::Release, None) => service.is_some(),
+            (Action::Quarantine | Action::Probe | Action::Raise, None) => false,
+        };
+        if is_done { Outcome::Done } else { Outcome::NotDone }
+    }
+
+    fn adopt(&mut self, now: Timestamp, view: &View, mark: &Mark) {
+        match self.held.get_mut(&view.id) {
+            None => self.hold(now, subject_of(view), mark.clone(), view.version),
+            Some(held) if held.mark == *mark && !held.is_let_go => held.version = view.version,
+            Some(held) => {
+                let is_paid = held.is_paid && mark.phase != Phase::Held;
+                *held = Holding {
+                    mark: mark.clone(),
+                    subject: subject_of(view),
+                    version: view.version,
+                    next: now,
+                    running_since: None,
+                    is_paid,
+                    is_let_go: false,
+                    failures: 0,
+                };
+            }
+        }
+    }
+
+    /// Somebody changed the replicas, the constraint or the labels of what was held.
+    fn let_go(&mut self, now: Timestamp, view: &View) -> Verdict {
+        let Some(held) = self.held.get_mut(&view.id) else { return Verdict::Nothing };
+        let mark = held.mark.clone();
+        let is_back = mark.phase == Phase::Returning && view.mark == Ok(None) && is_restored(view, &mark.before);
+        let why = match (&view.mark, &mark.set) {
+            (Ok(None), _) => "its labels of squall's are gone: released by hand, or deployed anew".to_owned(),
+            (Err(bad), _) => format!("its labels of squall's were changed: {bad}"),
+            (Ok(Some(_)), Set::Replicas(set)) => match view.mode {
+                crate::model::Mode::Replicated(replicas) => format!("its replicas were changed: {set} to {replicas}"),
+                _ => "its mode was changed".to_owned(),
+            },
+            (Ok(Some(_)), Set::Constraints(_)) => "its placement constraints were changed".to_owned(),
+        };
+        if view.mark == Ok(None) {
+            self.held.remove(&view.id);
+        } else {
+            (held.is_let_go, held.version, held.next) = (true, view.version, NEVER);
+        }
+        self.said.remove(&view.id);
+        self.credits.remove(&view.id);
+        self.leave_alone(&view.id, Some(view.template.clone()), now);
+        if let Some(wait) = self.storms.get_mut(&view.id) {
+            wait.next = now;
+        }
+        if is_back {
+            // Another manager's squall has brought it back.
+            return Verdict::Nothing;
+        }
+        self.counters.let_go += 1;
+        let template = view.template.clone();
+        Verdict::LetGo(LetGo { at: now, subject: subject_of(view), storm: mark.storm, template, why })
+    }
+
+    /// Answers the storm of a service that is not held.
+    fn answer(&mut self, now: Timestamp, view: &View, look: Look<'_>, scene: &Scene) -> Verdict {
+        let (Some(storm), Some(wait)) = (&scene.storm, self.storms.get_mut(&view.id)) else {
+            self.storms.remove(&view.id);
+            return Verdict::Nothing;
+        };
+        wait.next = NEVER;
+        let label = view.response.clone().unwrap_or_default();
+        let (asked, is_opted_in) = response_to(&self.settings, &view.name, label);
+        let response = self.within_the_blast_radius(asked, storm);
+        let cooling_until = self.cooling_until(now, view);
+        let case = Case {
+            settings: &self.settings,
+            now,
+            by: Author::Breaker,
+            view,
+            tasks: look.tasks,
+            scene,
+            response,
+            is_opted_in,
+            is_cooling: cooling_until.is_some(),
+        };
+        let mark = first_mark(&self.settings, &case);
+        let mut refusal = case.refusal();
+        if refusal.is_none() && !self.pay(&view.id, now, Action::Quarantine) {
+            refusal = Some(Refusal::ActionBudget);
+        }
+        let decision = Decision {
+            instead_of: (asked != response).then_some(asked),
+            refusal,
+            ..decision_of(view, Matter::of_storm(storm, response), Action::Quarantine, Author::Breaker, now)
+        };
+        match (refusal, mark) {
+            (None, Some(mark)) => {
+                let old = view.mark.clone().unwrap_or_default();
+                self.permit(decision, view.version, old, Some(mark))
+            }
+            (refusal, _) => {
+                let reason = refusal.unwrap_or(Refusal::Unsupported);
+                let next = match reason {
+                    Refusal::TooYoung => storm.onset.plus(self.settings.min_age),
+                    Refusal::CoolDown => cooling_until.unwrap_or(now),
+                    reason => Self::again(reason, now),
+                };
+                if let Some(wait) = self.storms.get_mut(&view.id) {
+                    wait.next = next;
+                }
+                self.refuse(Decision { refusal: Some(reason), ..decision })
+            }
+        }
+    }
+
+    /// What a person has to undo holds no more than its share of the services; beyond it, and where a registry fails
+    /// many, the response is one that undoes itself.
+    fn within_the_blast_radius(&self, asked: Response, storm: &Storm) -> Response {
+        if !matches!(asked, Response::Pause | Response::ScaleToZero) {
+            return asked;
+        }
+        let needs_hand = |response| matches!(response, Response::Pause | Response::ScaleToZero);
+        let held = self.held.values().filter(|held| needs_hand(held.mark.response) && !held.is_let_go).count() as u64;
+        let share = self.services.saturating_mul(self.settings.held_share_pct) / 100;
+        let is_full = held >= share.max(self.settings.held_min);
+        if is_full || self.is_registry_incident(storm) { Response::Backoff } else { asked }
+    }
+
+    /// Whether unrelated services fail at this storm's registry at once.
+    fn is_registry_incident(&self, storm: &Storm) -> bool {
+        if !is_of_registry(storm.cause) || storm.registry.is_empty() {
+            return false;
+        }
+        let alike = self.storms.values().map(|wait| &wait.storm);
+        let alike: Vec<_> = alike.filter(|s| is_of_registry(s.cause) && s.registry == storm.registry).collect();
+        // A service of no stack is related to no other.
+        let unrelated: BTreeSet<&str> =
+            alike.iter().map(|storm| storm.subject.stack.as_deref().unwrap_or(&storm.subject.id)).collect();
+        alike.len() >= INCIDENT_STORMS && unrelated.len() > 1
+    }
+
+    fn cooling_until(&mut self, now: Timestamp, view: &View) -> Option<Timestamp> {
+        let off = self.hands_off.get(&view.id)?;
+        if off.until <= now {
+            self.hands_off.remove(&view.id);
+            return None;
+        }
+        off.template.as_ref().is_none_or(|template| *template == view.template).then_some(off.until)
+    }
+
+    pub(super) fn permit(&mut self, decision: Decision, version: u64, old: Option<Mark>, new: Option<Mark>) -> Verdict {
+        *self.counters.permitted.entry(decision.action).or_default() += 1;
+        self.said.remove(&decision.subject.id);
+        Verdict::Permitted(Box::new(Permit::new(decision, version, old, new)))
+    }
+
+    pub(super) fn refuse(&mut self, decision: Decision) -> Verdict {
+        let Some(refusal) = decision.refusal else { return Verdict::Nothing };
+        let said = (decision.action, decision.response, decision.refusal, decision.storm.clone());
+        let is_news = self.said.insert(decision.subject.id.clone(), said.clone()) != Some(said);
+        if is_news {
+            *self.counters.refused.entry(refusal).or_default() += 1;
+        }
+        Verdict::Refused { decision, is_news }
+    }
+}
+
+/// The mark of a first quarantine; `None` where the service cannot be held.
+fn first_mark(settings: &Settings, case: &Case<'_>) -> Option<Mark> {
+    let before = case.view.before(case.response)?;
+    let storm = case.scene.storm.as_ref();
+    let delay = settings.delay(0, salt(&case.view.id, 0));
+    Some(Mark {
+        phase: Phase::Held,
+        by: case.by,
+        storm: storm.map(|storm| storm.id.clone()).unwrap_or_default(),
+        cause: storm.map_or(Cause::Unknown, |storm| storm.cause),
+        response: case.response,
+        since: case.now,
+        at: case.now,
+        until: (case.response == Response::Backoff).then(|| case.now.plus(delay)),
+        tries: 0,
+        period: period(case.tasks),
+        template: case.view.template.clone(),
+        version: case.view.version,
+        before,
+        set: match before {
+            Before::Replicas(_) => Set::Replicas(0),
+            Before::Placement(_) => Set::Constraints(vec![UNMET.to_owned()]),
+        },
+    })
+}
+
+/// Makes the delays of services differ, the same on every manager.
+pub(super) fn salt(id: &str, tries: u32) -> u64 {
+    fnv_64([id.as_bytes(), &tries.to_be_bytes()])
+}
+
+/// What a decision is for.
+#[derive(Clone, Debug)]
+pub(super) struct Matter {
+    storm: String,
+    cause: Cause,
+    response: Response,
+    failed: u64,
+}
+
+impl Matter {
+    pub(super) fn of_mark(mark: &Mark) -> Self {
+        Self { storm: mark.storm.clone(), cause: mark.cause, response: mark.response, failed: 0 }
+    }
+
+    fn of_storm(storm: &Storm, response: Response) -> Self {
+        Self { storm: storm.id.clone(), cause: storm.cause, response, failed: storm.failed }
+    }
+}
+
+pub(super) fn decision_of(view: &View, matter: Matter, action: Action, by: Author, at: Timestamp) -> Decision {
+    let Matter { storm, cause, response, failed } = matter;
+    let nanos = at.as_nanos().to_be_bytes();
+    let parts = [view.id.as_bytes(), storm.as_bytes(), action.as_str().as_bytes(), by.as_str().as_bytes(), &nanos];
+    let id = format!("{:016x}", fnv_64(parts));
+    let (subject, instead_of, refusal) = (subject_of(view), None, None);
+    Decision { id, at, subject, storm, cause, failed, by, action, response, instead_of, refusal }
+}
+
+pub(super) fn subject_of(view: &View) -> Subject {
+    Subject { kind: SubjectKind::SwarmService, name: view.name.clone(), id: view.id.clone(), stack: view.stack.clone() }
+}
+
+/// Whether a service is as it was before its quarantine.
+fn is_restored(view: &View, before: &Before) -> bool {
+    match before {
+        Before::Replicas(Some(replicas)) => view.mode == crate::model::Mode::Replicated(*replicas),
+        Before::Replicas(None) | Before::Placement(_) => true,
+    }
+}
