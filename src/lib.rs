@@ -17,7 +17,7 @@
 //! | [`ingest`] | bytes to observations; tolerant | `model` |
 //! | [`detect`] | attempts, intents, storms | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest` |
-//! | [`config`] | a TOML file to checked settings | `detect`, for its defaults |
+//! | [`config`] | a TOML file to checked settings | `detect`, `respond`, `journal`, for their defaults |
 //! | [`daemon`] | the shell: one loop over all that can wake it | all above |
 //! | [`cli`] | one file for each command | all above |
 //!
@@ -71,6 +71,7 @@ pub mod detect;
 pub mod docker;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod ingest;
+pub mod journal;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]

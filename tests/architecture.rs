@@ -16,8 +16,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("journal", &["model"]),
     ("notify", &["model", "journal"]),
     ("serve", &["model"]),
-    // The detector's defaults are the settings' defaults.
-    ("config", &["model", "detect"]),
+    // What each room goes by has its defaults there.
+    ("config", &["model", "detect", "respond", "journal"]),
     (
         "daemon",
         &[

@@ -4,7 +4,8 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{LogSource, parse_duration};
+use crate::config::{LogSource, parse_duration, parse_response};
+use crate::model::Response;
 
 /// Finds the Docker Swarm services that restart-loop and ask the registry again at every try, and says why.
 #[derive(Debug, Parser)]
@@ -31,6 +32,14 @@ pub(super) enum Command {
     Audit(Audit),
     /// The daemon: say each storm's onset, change of cause and end
     Watch(Watch),
+    /// List what is held, since when, why, and what happens next
+    Status(Status),
+    /// Hold a service now, as the breaker would
+    Quarantine(Quarantine),
+    /// Give a held service back exactly as it was
+    Release(Release),
+    /// What was: storms, failures and actions of each service, from the journal
+    Report(Report),
     /// Make a recording that replay reads
     Record(Record),
     /// Make, check or show settings
@@ -54,13 +63,20 @@ pub(super) struct Replay {
 
 /// Which Docker to talk to.
 #[derive(Clone, Debug, ClapArgs)]
-pub(super) struct Daemon {
+pub(super) struct Docker {
     /// Daemon socket, as docker's own flag: unix://, tcp://, ssh:// [env: DOCKER_HOST]
     #[arg(long, short = 'H', value_name = "URL")]
     pub(super) host: Option<String>,
     /// Docker context to use [env: DOCKER_CONTEXT]
     #[arg(long, value_name = "NAME", conflicts_with = "host")]
     pub(super) context: Option<String>,
+}
+
+/// Which Docker to talk to, and where its log is.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Daemon {
+    #[command(flatten)]
+    pub(super) docker: Docker,
     /// dockerd's log: journal, none, or a file's path [default: journal]
     #[arg(long, value_name = "SOURCE", value_parser = LogSource::parse)]
     pub(super) log: Option<LogSource>,
@@ -88,6 +104,93 @@ pub(super) struct Watch {
     /// Print notices as JSON lines on standard output too
     #[arg(long, short = 'f', value_enum, default_value_t)]
     pub(super) format: WatchFormat,
+    /// Act on storms: of the services that are opted in, or of all. Without it, say what would have been done
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHOM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "opted-in"
+    )]
+    pub(super) enforce: Option<Whom>,
+    /// What is done where no label says it: observe, pause, scale-to-zero, backoff [default: observe]
+    #[arg(long, value_name = "RESPONSE", value_parser = parse_response)]
+    pub(super) response: Option<Response>,
+    #[command(flatten)]
+    pub(super) journal: Journal,
+}
+
+/// Whose storms are acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Whom {
+    /// Services with a label squall.response, and those of the allow-list
+    OptedIn,
+    /// Every service
+    All,
+}
+
+/// Where history is.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Journal {
+    /// The journal's directory [default: $STATE_DIRECTORY, or /var/lib/squall]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) docker: Docker,
+    /// How to print it
+    #[arg(long, short = 'f', value_enum, default_value_t)]
+    pub(super) format: ListFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Quarantine {
+    /// Services, by name or id
+    #[arg(required = true, value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+    #[command(flatten)]
+    pub(super) docker: Docker,
+    /// How: pause, scale-to-zero, or backoff, which a daemon with --enforce goes on with
+    #[arg(long, value_name = "RESPONSE", value_parser = parse_response, default_value = "scale-to-zero")]
+    pub(super) response: Response,
+    /// Take healthy replicas away too
+    #[arg(long)]
+    pub(super) even_healthy: bool,
+    #[command(flatten)]
+    pub(super) journal: Journal,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Release {
+    /// Services, by name or id
+    #[arg(required_unless_present = "all", value_name = "SERVICE")]
+    pub(super) services: Vec<String>,
+    /// Everything that is held
+    #[arg(long, conflicts_with = "services")]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) docker: Docker,
+    #[command(flatten)]
+    pub(super) journal: Journal,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Report {
+    /// How far back
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "24h")]
+    pub(super) since: Duration,
+    /// Only this service
+    #[arg(long, value_name = "NAME")]
+    pub(super) service: Option<String>,
+    /// How to print it
+    #[arg(long, short = 'f', value_enum, default_value_t)]
+    pub(super) format: ListFormat,
+    #[command(flatten)]
+    pub(super) journal: Journal,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -128,6 +231,16 @@ pub(super) enum ReportFormat {
     Json,
     /// A Nagios plugin's line and exit code
     Nagios,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ListFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
 }
 
 /// What watch prints on standard output.

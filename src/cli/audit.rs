@@ -29,7 +29,15 @@ async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
             has_trouble = true;
             live::complain(&why);
         }
-        Said::Notice(_) | Said::Gap(_) | Said::Back => {}
+        // One look answers nothing, and keeps no journal.
+        Said::Notice(_)
+        | Said::Gap(_)
+        | Said::Back
+        | Said::Decided(_)
+        | Said::Settled(..)
+        | Said::LetGo(_)
+        | Said::NoJournal(_)
+        | Said::JournalBack => {}
     };
     session.look(&mut said).await?;
     if let Some(time) = command.watch_for {

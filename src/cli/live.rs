@@ -1,12 +1,15 @@
 //! What the commands that talk to a live Docker share.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
 
-use super::args::Daemon;
+use super::args::{Daemon, Docker, Journal as Flags};
 use super::render::printable;
 use crate::config::Config;
+use crate::journal;
 
 /// One thread: the work is waiting.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
@@ -15,15 +18,34 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 
 /// The settings, with the flags before them.
 pub(super) fn config(path: Option<&Path>, flags: &Daemon) -> anyhow::Result<Config> {
+    let mut config = docker_config(path, &flags.docker)?;
+    if let Some(log) = &flags.log {
+        config.log.source = log.clone();
+    }
+    Ok(config)
+}
+
+/// The same for a command that reads no log.
+pub(super) fn docker_config(path: Option<&Path>, flags: &Docker) -> anyhow::Result<Config> {
     let mut config = Config::load(path)?;
     if flags.host.is_some() || flags.context.is_some() {
         config.docker.host = flags.host.clone();
         config.docker.context = flags.context.clone();
     }
-    if let Some(log) = &flags.log {
-        config.log.source = log.clone();
-    }
     Ok(config)
+}
+
+/// Where the journal is and what it keeps.
+pub(super) fn journal(config: &Config, flags: &Flags) -> anyhow::Result<journal::Settings> {
+    let env = |name: &str| std::env::var(name).ok();
+    let named = flags.state_dir.clone().or_else(|| config.journal.directory(&env, is_root()));
+    let dir = named.context("no directory for the journal: name one with --state-dir, or set HOME")?;
+    Ok(config.journal.settings(dir))
+}
+
+fn is_root() -> bool {
+    // The owner of /proc/self is the effective user.
+    std::fs::metadata("/proc/self").is_ok_and(|of_process| of_process.uid() == 0)
 }
 
 /// Says something on standard error.

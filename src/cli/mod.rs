@@ -4,11 +4,14 @@ mod args;
 mod audit;
 mod config;
 mod exit;
+mod hand;
 mod input;
 mod live;
 mod record;
 mod render;
 mod replay;
+mod report;
+mod status;
 mod watch;
 
 use clap::Parser;
@@ -30,6 +33,10 @@ pub fn run() -> u8 {
         Command::Replay(command) => replay::run(&command, args.config.as_deref()),
         Command::Audit(command) => audit::run(&command, args.config.as_deref()),
         Command::Watch(command) => watch::run(&command, args.config.as_deref()),
+        Command::Status(command) => status::run(&command, args.config.as_deref()),
+        Command::Quarantine(command) => hand::quarantine(&command, args.config.as_deref()),
+        Command::Release(command) => hand::release(&command, args.config.as_deref()),
+        Command::Report(command) => report::run(&command, args.config.as_deref()),
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),

@@ -36,6 +36,26 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
     }
 }
 
+/// Prints a table as wide as the terminal.
+pub(super) fn list(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
+    let mut table = plain_table(width(), header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    say(&trimmed(&table))
+}
+
+/// How long ago something was.
+pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
+    let secs = now.since(then).as_secs();
+    match secs {
+        0..120 => format!("{secs} s ago"),
+        120..7200 => format!("{} min ago", secs / 60),
+        7200..172_800 => format!("{} h ago", secs / 3600),
+        _ => format!("{} d ago", secs / 86_400),
+    }
+}
+
 /// Prints one line.
 pub(super) fn say(line: &str) -> io::Result<()> {
     ended(writeln!(io::stdout().lock(), "{line}"))
@@ -331,13 +351,13 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// A time to the second.
-fn short(time: Timestamp) -> String {
+pub(super) fn short(time: Timestamp) -> String {
     let text = time.to_string();
     text.split_once('.').map_or(text.clone(), |(secs, _)| format!("{secs}Z"))
 }
 
 /// The time of day, UTC.
-fn clock(time: Timestamp) -> String {
+pub(super) fn clock(time: Timestamp) -> String {
     short(time).get(11..19).unwrap_or_default().to_owned()
 }
 

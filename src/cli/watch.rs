@@ -2,16 +2,19 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Watch as Command, WatchFormat};
+use super::args::{Watch as Command, WatchFormat, Whom};
 use super::exit::Exit;
 use super::live;
 use super::render::printable;
-use crate::config::LogSource;
+use crate::config::{Enforce, LogSource};
 use crate::daemon::{Role, Said, Session, wall_clock};
-use crate::model::{Cause, Finding, Gap, Notice, Storm, Timestamp};
+use crate::journal::Journal;
+use crate::model::{
+    Cause, Decision, Finding, Gap, LetGo, Notice, Outcome, Refusal, Response, Settlement, Storm, Timestamp,
+};
 
 /// One line of `--format json`.
 #[derive(Debug, Serialize)]
@@ -31,6 +34,12 @@ struct Line<'a> {
     gap: Option<&'a Gap>,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settlement: Option<&'a Settlement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    let_go: Option<&'a LetGo>,
 }
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
@@ -39,7 +48,15 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
 }
 
 async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
-    let config = live::config(config, &command.daemon)?;
+    let mut config = live::config(config, &command.daemon)?;
+    if let Some(whom) = command.enforce {
+        config.respond.act = true;
+        if whom == Whom::All {
+            config.respond.enforce = Enforce::All;
+        }
+    }
+    config.respond.response = command.response.unwrap_or(config.respond.response);
+    let journal = live::journal(&config, &command.journal)?;
     let session = Session::connect(&config, false).await?;
     info!(
         node = %printable(&session.info().name),
@@ -54,6 +71,19 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     if *session.log() == LogSource::Nowhere && config.log.source == LogSource::Journal {
         warn!("dockerd's log is not read: name it with --log FILE, or a failed pull has no cause but pull-failed");
     }
+    if config.respond.act {
+        warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
+        if config.respond.enforce == Enforce::All && config.respond.response == Response::Observe {
+            warn!(
+                "the response is to observe: only services with a label squall.response are acted on; see --response"
+            );
+        }
+    }
+    let (journal, opened) = Journal::open(journal);
+    if let Some(path) = opened.set_aside {
+        warn!(path = %path.display(), "the journal was damaged: it is set aside, and a new one is begun");
+    }
+    session.respond_to_storms(config.respond.settings(), journal.clone()).await;
     let is_json = command.format == WatchFormat::Json;
     let mut has_reader = true;
     let mut say = |said: Said| {
@@ -66,6 +96,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = live::stop_signal() => {}
     }
+    journal.close().await;
     info!("stopped");
     Ok(Exit::Calm)
 }
@@ -119,7 +150,79 @@ fn log(said: &Said) {
         Said::Lost(why) => error!(why = %printable(why), "Docker cannot be reached"),
         Said::Back => info!("Docker is back"),
         Said::NoLog(why) => warn!(why = %printable(why), "dockerd's log cannot be read"),
-        Said::Trouble(why) => error!(why = %printable(why), "a listing failed"),
+        Said::Trouble(why) => error!(why = %printable(why), "a request to Docker failed"),
+        Said::Decided(decision) => log_decision(decision),
+        Said::Settled(decision, settlement) => match settlement.outcome {
+            Outcome::Done => info!(
+                decision = decision.id,
+                subject = %printable(&decision.subject.name),
+                action = %decision.action,
+                "done"
+            ),
+            outcome => warn!(
+                decision = decision.id,
+                subject = %printable(&decision.subject.name),
+                action = %decision.action,
+                outcome = %outcome,
+                detail = %printable(&settlement.detail),
+                "not done"
+            ),
+        },
+        Said::LetGo(let_go) => warn!(
+            subject = %printable(&let_go.subject.name),
+            storm = let_go.storm,
+            why = %printable(&let_go.why),
+            "let go"
+        ),
+        Said::NoJournal(why) => {
+            error!(why = %printable(why), "the journal cannot be written: history is kept in memory");
+        }
+        Said::JournalBack => info!("the journal is written again"),
+    }
+}
+
+/// A refusal that nobody asked to be otherwise is no news for the log of a daemon that observes.
+fn log_decision(decision: &Decision) {
+    let subject = printable(&decision.subject.name);
+    let instead_of = decision.instead_of.map_or("", Response::as_str);
+    match decision.refusal {
+        None => warn!(
+            decision = decision.id,
+            subject = %subject,
+            storm = decision.storm,
+            cause = %decision.cause,
+            failed = decision.failed,
+            response = %decision.response,
+            instead_of,
+            action = %decision.action,
+            "permitted"
+        ),
+        Some(Refusal::NotEnforced) => warn!(
+            subject = %subject,
+            storm = decision.storm,
+            cause = %decision.cause,
+            failed = decision.failed,
+            response = %decision.response,
+            instead_of,
+            action = %decision.action,
+            reason = %Refusal::NotEnforced,
+            "would have acted"
+        ),
+        Some(reason @ (Refusal::Observe | Refusal::NotOptedIn | Refusal::Ignored | Refusal::NotLeader)) => debug!(
+            subject = %subject,
+            storm = decision.storm,
+            action = %decision.action,
+            reason = %reason,
+            "refused"
+        ),
+        Some(reason) => info!(
+            subject = %subject,
+            storm = decision.storm,
+            response = %decision.response,
+            action = %decision.action,
+            reason = %reason,
+            "refused"
+        ),
     }
 }
 
@@ -140,8 +243,19 @@ fn log_storm(storm: &Storm, what: &'static str) {
 }
 
 fn print(said: &Said) -> io::Result<()> {
-    let mut line =
-        Line { at: wall_clock(), notice: "", storm: None, from: None, to: None, finding: None, gap: None, why: None };
+    let mut line = Line {
+        at: wall_clock(),
+        notice: "",
+        storm: None,
+        from: None,
+        to: None,
+        finding: None,
+        gap: None,
+        why: None,
+        decision: None,
+        settlement: None,
+        let_go: None,
+    };
     match said {
         Said::Notice(Notice::Onset(storm)) => (line.notice, line.storm) = ("onset", Some(&**storm)),
         Said::Notice(Notice::Subsided(storm)) => (line.notice, line.storm) = ("subsided", Some(&**storm)),
@@ -154,6 +268,13 @@ fn print(said: &Said) -> io::Result<()> {
         Said::Back => line.notice = "back",
         Said::NoLog(why) => (line.notice, line.why) = ("no-log", Some(&**why)),
         Said::Trouble(why) => (line.notice, line.why) = ("trouble", Some(&**why)),
+        Said::Decided(decision) => (line.notice, line.decision) = ("decision", Some(decision)),
+        Said::Settled(decision, settlement) => {
+            (line.notice, line.decision, line.settlement) = ("settlement", Some(decision), Some(settlement));
+        }
+        Said::LetGo(let_go) => (line.notice, line.let_go) = ("let-go", Some(let_go)),
+        Said::NoJournal(why) => (line.notice, line.why) = ("no-journal", Some(&**why)),
+        Said::JournalBack => line.notice = "journal-back",
     }
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &line)?;

@@ -3,6 +3,8 @@
 //! Every key has a default, so no file is needed. An unknown key is an error: a key that is misspelt would otherwise
 //! be a default that nobody wanted.
 
+mod respond;
+
 use std::fmt;
 use std::fs;
 use std::num::NonZeroU32;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use crate::detect;
+
+pub use respond::{Enforce, Journal, Respond, parse_response};
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/squall/squall.toml";
@@ -28,6 +32,10 @@ pub struct Config {
     pub log: Log,
     /// How often the daemon looks.
     pub watch: Watch,
+    /// What is done about a storm.
+    pub respond: Respond,
+    /// Where history is kept.
+    pub journal: Journal,
 }
 
 /// `[docker]`: as the docker command's flags; its environment and contexts apply when both are absent.
@@ -258,7 +266,9 @@ impl Config {
         in_range("detect.hanging_after", &detect.hanging_after, &SECS(1), &SECS(7 * DAY), "1s to 168h")?;
         let half = Duration::from_millis(500);
         in_range("watch.services_every", &self.watch.services_every, &half, &SECS(600), "500ms to 10m")?;
-        in_range("watch.sweep_every", &self.watch.sweep_every, &SECS(10), &SECS(DAY), "10s to 24h")
+        in_range("watch.sweep_every", &self.watch.sweep_every, &SECS(10), &SECS(DAY), "10s to 24h")?;
+        self.respond.check()?;
+        self.journal.check()
     }
 
     /// The settings as a file, each with its meaning: what `config init` and `config show` print.
@@ -297,7 +307,10 @@ impl Config {
              [watch]\n\
              # How often services are listed, and all tasks.\n\
              services_every = \"{services_every}\"\n\
-             sweep_every = \"{sweep_every}\"\n",
+             sweep_every = \"{sweep_every}\"\n\
+             \n\
+             {respond}\n\
+             {journal}",
             host = optional("host", &self.docker.host),
             context = optional("context", &self.docker.context),
             failures = detect.failures,
@@ -310,6 +323,8 @@ impl Config {
             source = self.log.source.to_string(),
             services_every = self.watch.services_every,
             sweep_every = self.watch.sweep_every,
+            respond = self.respond,
+            journal = self.journal,
         )
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! One loop takes all that can wake it ([`sensor::Wake`]), and hands what it reads to the detector. On a manager it
 //! lists services with their status often, the tasks of suspects at a quarter of their loop period, and all tasks
-//! rarely; on a worker or a plain host it reads events and container listings. It writes nothing to Docker.
+//! rarely; on a worker or a plain host it reads events and container listings.
 
 mod clock;
+mod hand;
 mod log_file;
 mod log_journal;
+mod objects;
 mod plan;
 mod sensor;
 mod session;
 
 pub use clock::{sleep_until, wall_clock};
+pub use hand::{Hand, HandError};
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};

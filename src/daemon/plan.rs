@@ -31,6 +31,8 @@ pub(super) enum Task {
     Suspects,
     /// All tasks, and the nodes.
     Sweep,
+    /// What is done about storms.
+    Respond,
 }
 
 /// When each is due next.
@@ -43,6 +45,9 @@ pub(super) struct Plan {
     /// Not before: the last listing of suspects took so long.
     suspects_rest: Instant,
     sweep_at: Instant,
+    respond_at: Option<Instant>,
+    /// Not before: the last time it failed.
+    respond_rest: Instant,
     /// The last pause after a sweep that failed.
     sweep_pause: Duration,
     /// When it is worth finding out again who is suspect.
@@ -58,6 +63,8 @@ impl Plan {
             suspects_at: None,
             suspects_rest: now,
             sweep_at: now,
+            respond_at: None,
+            respond_rest: now,
             sweep_pause: Duration::ZERO,
             review_at: now,
         }
@@ -65,10 +72,11 @@ impl Plan {
 
     /// What to do next, and when.
     pub(super) fn next(&self) -> (Instant, Task) {
+        let respond = self.respond_at.map(|at| (at.max(self.respond_rest), Task::Respond));
         let suspects = self.suspects_at.map(|at| (at, Task::Suspects));
         let rest = [(self.services_at, Task::Services), (self.sweep_at, Task::Sweep)];
         let first = |a: (Instant, Task), b: (Instant, Task)| if b.0 < a.0 { b } else { a };
-        rest.into_iter().chain(suspects).reduce(first).unwrap_or(rest[0])
+        rest.into_iter().chain(suspects).chain(respond).reduce(first).unwrap_or(rest[0])
     }
 
     /// A task was done at `now`, in `took`.
@@ -85,6 +93,7 @@ impl Plan {
                 self.suspects_rest = at(SUSPECTS_SHORTEST);
                 self.suspects_at = Some(self.suspects_rest);
             }
+            Task::Respond => self.respond_at = None,
         }
     }
 
@@ -101,6 +110,7 @@ impl Plan {
                 self.suspects_rest = now + AFTER_FAILURE;
                 self.suspects_at = Some(self.suspects_rest);
             }
+            Task::Respond => self.respond_rest = now + AFTER_FAILURE,
         }
     }
 
@@ -136,6 +146,11 @@ impl Plan {
             Some(at) => at.min(now + every).max(self.suspects_rest),
             None => (now + every.min(SUSPECTS_UNKNOWN)).max(self.suspects_rest),
         });
+    }
+
+    /// Sets when storms are to be answered.
+    pub(super) fn respond(&mut self, at: Option<Instant>) {
+        self.respond_at = at;
     }
 
     /// After the suspects were listed: not again before `every` has passed.

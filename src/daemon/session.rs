@@ -1,11 +1,13 @@
 //! A detector that is fed by a live Docker: the one loop over all that can wake it.
 
 mod look;
+mod respond;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use respond::Response;
 use tokio::time::Instant;
 
 use super::clock::{DaemonClock, sleep_until, wall_clock};
@@ -14,7 +16,11 @@ use super::sensor::{Sensors, Wake, text_of};
 use crate::config::{Config, LogSource};
 use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
-use crate::model::{Gap, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span, StormState, Timestamp};
+use crate::journal::Journal;
+use crate::model::{
+    Decision, Gap, LetGo, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span, Storm,
+    StormState, SubjectKind, Timestamp,
+};
 
 /// How long after its end an attempt is judged: an `oom` event and the log's line come within milliseconds, and what
 /// comes later still corrects the cause.
@@ -56,6 +62,16 @@ pub enum Said {
     NoLog(String),
     /// A listing failed, and why; said once per change.
     Trouble(String),
+    /// What was decided about a storm or a quarantine, said once.
+    Decided(Decision),
+    /// How a permitted decision ended.
+    Settled(Decision, Settlement),
+    /// Somebody changed what was held.
+    LetGo(LetGo),
+    /// The journal cannot be written, and why; history is kept in memory.
+    NoJournal(String),
+    /// The journal is written again.
+    JournalBack,
 }
 
 /// Why a session did not begin.
@@ -85,6 +101,10 @@ pub struct Session {
 #[derive(Debug)]
 struct State {
     detector: Detector,
+    /// There for the daemon; a look answers nothing.
+    response: Option<Response>,
+    /// The daemon's description, as it was asked for last.
+    info: Info,
     clock: DaemonClock,
     role: Role,
     skipped: Skipped,
@@ -123,6 +143,8 @@ impl Session {
         let role = role_of(&info);
         let state = State {
             detector: Detector::new(settings),
+            response: None,
+            info: info.clone(),
             clock,
             role,
             skipped: Skipped::default(),
@@ -150,9 +172,21 @@ impl Session {
         })
     }
 
+    /// Answers storms from now on, and keeps history in this journal.
+    pub async fn respond_to_storms(&self, settings: crate::respond::Settings, journal: Journal) {
+        let now = self.state().clock.now();
+        let response = Response::new(settings, journal, now).await;
+        self.state().response = Some(response);
+    }
+
     /// What this node is in its Swarm.
     pub fn role(&self) -> Role {
         self.state().role
+    }
+
+    /// The storm of a subject, as it is now.
+    pub fn storm(&self, kind: SubjectKind, id: &str) -> Option<Storm> {
+        self.state().detector.storm(kind, id)
     }
 
     /// The daemon's description.
@@ -306,6 +340,7 @@ impl Session {
             Task::Services => self.ask_again().await,
             Task::Suspects => self.list_suspects().await,
             Task::Sweep => self.sweep().await,
+            Task::Respond => self.respond().await,
         }
     }
 
@@ -379,9 +414,14 @@ impl Session {
         state.detector.advance(now);
         let notices: Vec<Notice> = state.detector.drain().collect();
         drop(state);
+        self.note(now, &notices);
         for notice in notices {
             say(Said::Notice(notice));
         }
+        for said in self.said_meanwhile() {
+            say(said);
+        }
+        plan.respond(self.next_response());
         let now = Instant::now();
         if plan.wants_review(now) {
             plan.suspect(self.suspects_every(), now);
@@ -392,6 +432,11 @@ impl Session {
         let state = self.state();
         let deadline = state.detector.next_deadline()?;
         Some(Instant::now() + deadline.since(state.clock.now()).max(Duration::from_millis(10)))
+    }
+
+    fn next_response(&self) -> Option<Instant> {
+        let state = self.state();
+        state.response.as_ref()?.next(state.clock.now())
     }
 
     fn suspects_every(&self) -> Option<Duration> {

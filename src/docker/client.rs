@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -313,7 +313,12 @@ impl Client {
     }
 
     /// A whole body of at most `most_bytes`.
-    async fn collect(&self, response: Response<Incoming>, what: &str, most_bytes: usize) -> Result<Vec<u8>, Error> {
+    pub(super) async fn collect(
+        &self,
+        response: Response<Incoming>,
+        what: &str,
+        most_bytes: usize,
+    ) -> Result<Vec<u8>, Error> {
         let limit = self.shared.limits.small;
         let reading = async {
             let (mut body, mut held) = (response.into_body(), Vec::new());
@@ -336,13 +341,22 @@ impl Client {
         self.send(&format!("/v{version}{path_and_query}"), what, Some(version)).await
     }
 
-    /// Sends a request; an answer other than success is an error.
+    /// Asks for a path; an answer other than success is an error.
     async fn send(&self, path: &str, what: &str, asked: Option<ApiVersion>) -> Result<Response<Incoming>, Error> {
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(format!("{}{path}", self.shared.base))
+        self.request(Request::get(format!("{}{path}", self.shared.base)), Bytes::new(), what, asked).await
+    }
+
+    /// Sends a request; an answer other than success is an error.
+    pub(super) async fn request(
+        &self,
+        builder: hyper::http::request::Builder,
+        body: Bytes,
+        what: &str,
+        asked: Option<ApiVersion>,
+    ) -> Result<Response<Incoming>, Error> {
+        let request = builder
             .header("user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(Bytes::new()))
+            .body(Full::new(body))
             .map_err(|error| self.odd(what, &format!("the request cannot be made: {error}")))?;
         let limit = self.shared.limits.headers;
         let response = match tokio::time::timeout(limit, self.shared.http.request(request)).await {

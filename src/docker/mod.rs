@@ -11,9 +11,11 @@
 //! It is kept for the version exchange, over our own transport; all else is raw JSON, which [`crate::ingest`] reads
 //! tolerantly.
 //!
-//! What it does not do: it holds no state of the cluster, interprets no event beyond its identity, and it writes
-//! nothing: every request here is a GET. A write will live in a module of its own and take a permit.
+//! - [`actuate`] is the one module that writes, and it takes a permit of [`crate::respond`].
+//!
+//! What it does not do: it holds no state of the cluster, and interprets no event beyond its identity.
 
+pub mod actuate;
 mod address;
 pub mod client;
 pub mod connect;
@@ -31,6 +33,7 @@ pub mod ssh;
 pub mod tls;
 pub mod version;
 
+pub use actuate::Actuated;
 pub use client::{Client, ListStats, Ping};
 pub use endpoint::{Endpoint, EndpointError, Surroundings};
 pub use error::Error;

@@ -16,5 +16,6 @@ pub mod split;
 mod text;
 
 pub use line::{Reading, read_line};
+pub use object::read_object;
 pub use reader::{LINE_LIMIT_BYTES, Reader};
 pub use recording::{Fault, Recording, RecordingEnd, Source, Understood};

@@ -14,8 +14,8 @@ use crate::model::{
     TaskFact, TaskState, Timestamp,
 };
 
-/// Reads an object that is one of the four, or says that it is none.
-pub(super) fn read_object(object: &Value, origin: u16) -> Option<Reading<'static>> {
+/// Reads an object that is one of the four; `None` where it is none of them.
+pub fn read_object(object: &Value, origin: u16) -> Option<Reading<'static>> {
     let has = |key: &str| object.get(key).is_some();
     let read = if has("ServiceID") && has("Status") {
         task(object)

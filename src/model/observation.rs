@@ -258,6 +258,27 @@ impl TaskState {
         }
     }
 
+    /// The state as the API spells it; `unknown` for a word that this version does not know.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "unknown",
+            Self::New => "new",
+            Self::Pending => "pending",
+            Self::Assigned => "assigned",
+            Self::Accepted => "accepted",
+            Self::Preparing => "preparing",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Shutdown => "shutdown",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Remove => "remove",
+            Self::Orphaned => "orphaned",
+        }
+    }
+
     /// Whether the task has ended.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Complete | Self::Shutdown | Self::Failed | Self::Rejected | Self::Orphaned)

@@ -139,6 +139,11 @@ pub struct BadLabel {
 }
 
 impl Mark {
+    /// Whether it is held by placement constraints, as global services are.
+    pub const fn is_by_placement(&self) -> bool {
+        matches!(self.before, Before::Placement(_))
+    }
+
     /// The labels that say it.
     pub fn labels(&self) -> Vec<(String, String)> {
         let mut labels = vec![(LABEL_PREFIX.to_owned(), self.phase.as_str().to_owned())];

@@ -19,6 +19,8 @@ use crate::model::{
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
 const HANDS_OFF_MAX: usize = 10_000;
+/// How long after a look that failed the next one is.
+const AFTER_A_FAILED_LOOK: Duration = Duration::from_secs(5);
 /// How many services are named to be looked at, at once.
 const LOOKS_MAX: usize = 64;
 
@@ -248,6 +250,22 @@ impl Responder {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let storms = self.storms.iter().filter(|(id, _)| !self.is_holding(id)).map(|(_, wait)| wait.next);
         storms.chain(self.held.values().map(|held| held.next)).min().filter(|next| *next < NEVER)
+    }
+
+    /// Whether anything storms or is held, so that it matters who leads.
+    pub fn is_busy(&self) -> bool {
+        !self.storms.is_empty() || self.held.values().any(|held| !held.is_let_go)
+    }
+
+    /// A look that did not come off: the service is looked at again, not at once.
+    pub fn put_off(&mut self, now: Timestamp, id: &str) {
+        let next = now.plus(AFTER_A_FAILED_LOOK);
+        if let Some(wait) = self.storms.get_mut(id) {
+            wait.next = next;
+        }
+        if let Some(held) = self.held.get_mut(id) {
+            held.next = next;
+        }
     }
 
     /// What is held.

@@ -94,7 +94,7 @@ impl View {
     }
 
     /// Whether the service is as a mark says that squall has set it.
-    pub(super) fn is_as(&self, set: &Set) -> bool {
+    pub fn is_as(&self, set: &Set) -> bool {
         match set {
             Set::Replicas(replicas) => self.mode == Mode::Replicated(*replicas),
             Set::Constraints(constraints) => constraints.iter().all(|constraint| self.constraints.contains(constraint)),

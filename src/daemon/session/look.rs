@@ -69,6 +69,7 @@ impl Session {
         let mut state = self.state();
         state.clock.set(&info.system_time, before, wall_clock());
         state.role = role_of(&info);
+        state.info = info;
         Ok(())
     }
 
@@ -81,12 +82,19 @@ impl Session {
             let now = state.clock.now();
             state.detector.begin_listing(now);
             state.still_short.clear();
+            if let Some(response) = &mut state.response {
+                response.responder.begin_listing();
+            }
         }
         self.client.services(&mut |object| self.take_object(object)).await?;
         let mut state = self.state();
         let still_short = std::mem::take(&mut state.still_short);
         state.short.retain(|id, _| still_short.contains(id));
         state.detector.end_listing();
+        let now = state.clock.now();
+        if let Some(response) = &mut state.response {
+            response.responder.end_listing(now);
+        }
         Ok(())
     }
 
@@ -208,6 +216,10 @@ impl Session {
         if is_short(service, state.clock.now()) {
             state.still_short.insert(service.id.to_string());
             state.short.entry(service.id.to_string()).or_insert_with(Instant::now);
+        }
+        let now = state.clock.now();
+        if let Some(response) = &mut state.response {
+            response.responder.see(now, service);
         }
         if self.wants_risks {
             let risk = risk_of(service, state.active_nodes);

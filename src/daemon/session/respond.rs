@@ -1,0 +1,331 @@
+//! What is done about storms: looks at the services that want it, decides, journals, acts, journals again.
+//!
+//! Decide → journal → act → journal the settlement. A process that dies in between leaves a decision without a
+//! settlement; the service's labels tell what became of it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Role, Said, Session, State};
+use crate::daemon::objects::{node_of, record_of, task_of};
+use crate::docker::{self, Actuated};
+use crate::journal::{Entry, Journal};
+use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, SubjectKind, TaskFact, Timestamp};
+use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
+
+/// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
+const LEADER_EVERY: Duration = Duration::from_secs(1);
+/// How old the list of nodes may be that a global service is brought back on.
+const NODES_FRESH: Duration = Duration::from_secs(5);
+/// How many decisions without a known settlement are remembered; the oldest go first.
+const UNSETTLED_MAX: usize = 1000;
+/// How far back the journal is asked what was done.
+const DONE_SINCE: Duration = Duration::from_secs(3600);
+/// How often the attempts of each minute go to the journal.
+const MINUTES_EVERY: Duration = Duration::from_secs(10);
+
+/// What the session needs to respond.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) responder: Responder,
+    pub(super) journal: Journal,
+    /// What was permitted, and nobody knows how it ended.
+    unsettled: Vec<Decision>,
+    /// When it is asked next who leads.
+    leader_at: Instant,
+    leads: bool,
+    /// The nodes that may be given tasks, and when they were listed.
+    nodes: Vec<String>,
+    nodes_at: Option<Instant>,
+    minutes_at: Instant,
+    /// Why the journal is in memory, as it was said last.
+    no_journal: Option<String>,
+    /// To be said when the loop comes to it.
+    to_say: Vec<Said>,
+}
+
+impl Response {
+    /// Begins with what the journal remembers.
+    pub(super) async fn new(settings: Settings, journal: Journal, now: Timestamp) -> Self {
+        let mut responder = Responder::new(settings);
+        let since = now.minus(DONE_SINCE);
+        let done: Vec<Decision> = journal.done_since(since).await.into_iter().map(|(decision, _)| decision).collect();
+        responder.remember(now, &done, &journal.let_goes_since(since).await);
+        let unsettled = journal.unsettled().await;
+        Self {
+            responder,
+            journal,
+            unsettled,
+            leader_at: Instant::now(),
+            leads: false,
+            nodes: Vec::new(),
+            nodes_at: None,
+            minutes_at: Instant::now(),
+            no_journal: None,
+            to_say: Vec::new(),
+        }
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Instant> {
+        let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
+        let leader = self.responder.is_busy().then_some(self.leader_at);
+        deadline.into_iter().chain(leader).min()
+    }
+}
+
+impl Session {
+    /// Takes what the detector has found: for the policy, and for the journal.
+    pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
+        let mut state = self.state();
+        let State { detector, response: Some(response), .. } = &mut *state else { return };
+        for notice in notices {
+            response.responder.take(now, notice);
+            match notice {
+                Notice::Onset(storm) | Notice::Subsided(storm) | Notice::CauseChanged { storm, .. } => {
+                    response.journal.note(Entry::Storm(storm.clone()));
+                }
+                Notice::Found(_) => {}
+            }
+        }
+        if response.minutes_at <= Instant::now() {
+            response.minutes_at = Instant::now() + MINUTES_EVERY;
+            let minutes = detector.drain_minutes();
+            if !minutes.is_empty() {
+                response.journal.note(Entry::Attempts(minutes));
+            }
+        }
+    }
+
+    /// Looks at the services that want it, and does what is permitted.
+    pub(super) async fn respond(&self) -> Result<(), docker::Error> {
+        let leads = self.ask_who_leads().await?;
+        self.settle_what_is_not().await?;
+        self.refresh_nodes().await?;
+        let due = {
+            let mut state = self.state();
+            let now = state.clock.now();
+            match &mut state.response {
+                Some(response) => {
+                    response.responder.lead(now, leads);
+                    response.responder.due(now)
+                }
+                None => return Ok(()),
+            }
+        };
+        let mut result = Ok(());
+        for id in due {
+            match self.look_at(&id).await {
+                Ok(()) => {}
+                // What ails the daemon ails every look.
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => {
+                    let mut state = self.state();
+                    let now = state.clock.now();
+                    if let Some(response) = &mut state.response {
+                        response.responder.put_off(now, &id);
+                    }
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    async fn ask_who_leads(&self) -> Result<bool, docker::Error> {
+        let (is_fresh, known, info) = {
+            let state = self.state();
+            let Some(response) = &state.response else { return Ok(false) };
+            (Instant::now() < response.leader_at, response.leads, state.info.clone())
+        };
+        if is_fresh {
+            return Ok(known);
+        }
+        let answer = match self.role() {
+            Role::Manager => self.client.is_leader(&info).await,
+            Role::Worker | Role::Plain => Ok(false),
+        };
+        let mut state = self.state();
+        let now = state.clock.now();
+        if let Some(response) = &mut state.response {
+            response.leader_at = Instant::now() + LEADER_EVERY;
+            response.leads = *answer.as_ref().unwrap_or(&false);
+            if answer.is_err() {
+                response.responder.lead(now, false);
+            }
+        }
+        answer
+    }
+
+    /// Finds out how permitted changes ended, whose answer was lost or whose process died.
+    async fn settle_what_is_not(&self) -> Result<(), docker::Error> {
+        let unsettled = match &mut self.state().response {
+            Some(response) => std::mem::take(&mut response.unsettled),
+            None => return Ok(()),
+        };
+        for (at, decision) in unsettled.iter().enumerate() {
+            if decision.subject.kind != SubjectKind::SwarmService {
+                continue;
+            }
+            let view = match self.client.service(&decision.subject.id).await {
+                Ok(service) => View::read(&service),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => {
+                    if let Some(response) = &mut self.state().response {
+                        response.unsettled.extend_from_slice(&unsettled[at..]);
+                    }
+                    return Err(error);
+                }
+            };
+            let outcome = Responder::outcome_of(decision, view.as_ref());
+            self.journal_settlement(decision, outcome, "found in the service's labels").await;
+        }
+        Ok(())
+    }
+
+    /// Where a global service may be brought back.
+    async fn refresh_nodes(&self) -> Result<(), docker::Error> {
+        let is_wanted = match &self.state().response {
+            Some(response) => {
+                let is_old = response.nodes_at.is_none_or(|at| at.elapsed() > NODES_FRESH);
+                is_old && response.responder.held().any(|held| held.mark.is_by_placement())
+            }
+            None => false,
+        };
+        if !is_wanted {
+            return Ok(());
+        }
+        let mut nodes = Vec::new();
+        self.client
+            .nodes(&mut |object| {
+                if let Some(NodeFact { id, is_active: true, .. }) = node_of(object) {
+                    nodes.push(id.into_owned());
+                }
+            })
+            .await?;
+        nodes.sort_unstable();
+        if let Some(response) = &mut self.state().response {
+            (response.nodes, response.nodes_at) = (nodes, Some(Instant::now()));
+        }
+        Ok(())
+    }
+
+    async fn look_at(&self, id: &str) -> Result<(), docker::Error> {
+        let service = match self.client.service(id).await {
+            Ok(service) => service,
+            Err(error) if error.is_not_found() => {
+                if let Some(response) = &mut self.state().response {
+                    response.responder.forget(id);
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut tasks = Vec::new();
+        self.client
+            .tasks(&[id], &mut |object| {
+                self.take_object(object);
+                tasks.extend(task_of(object));
+            })
+            .await?;
+        match self.decide(id, &service, &tasks) {
+            Some(Verdict::Permitted(permit)) => self.act(&permit, &tasks).await?,
+            Some(Verdict::Refused { decision, is_news: true }) => {
+                self.journal(Entry::Decision { decision: decision.clone(), evidence: Vec::new() }).await;
+                self.say_later(Said::Decided(decision));
+            }
+            Some(Verdict::LetGo(let_go)) => {
+                self.journal(Entry::LetGo(let_go.clone())).await;
+                self.say_later(Said::LetGo(let_go));
+            }
+            Some(Verdict::Refused { .. } | Verdict::Nothing) | None => {}
+        }
+        Ok(())
+    }
+
+    fn decide(&self, id: &str, service: &Value, tasks: &[TaskFact<'_>]) -> Option<Verdict> {
+        let mut state = self.state();
+        let now = state.clock.now();
+        state.detector.advance(now);
+        let storm = state.detector.storm(SubjectKind::SwarmService, id);
+        let gap_end = state.gaps.iter().map(|gap| gap.to).max();
+        let since = gap_end.unwrap_or(Timestamp::from_secs(0));
+        let response = state.response.as_ref()?;
+        let scene = Scene {
+            leads: response.leads,
+            is_blind: state.is_stale,
+            gap_end,
+            failures_since_gap: state.detector.failures_since(SubjectKind::SwarmService, id, since),
+            storm,
+            nodes: response.nodes.clone(),
+        };
+        Some(state.response.as_mut()?.responder.decide(now, Look { service, tasks }, &scene))
+    }
+
+    async fn act(&self, permit: &Permit, tasks: &[TaskFact<'_>]) -> Result<(), docker::Error> {
+        let decision = permit.decision();
+        let evidence = tasks.iter().map(record_of).collect();
+        self.journal(Entry::Decision { decision: decision.clone(), evidence }).await;
+        self.say_later(Said::Decided(decision.clone()));
+        let (outcome, detail, error) = match self.client.actuate(permit).await {
+            Ok(Actuated::Done) => (Outcome::Done, String::new(), None),
+            Ok(Actuated::Raced) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
+            Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
+        };
+        let is_unknown = error.as_ref().is_some_and(docker::Error::is_transient);
+        {
+            let mut state = self.state();
+            let now = state.clock.now();
+            if let Some(response) = &mut state.response {
+                response.responder.settle(now, permit, outcome);
+                if is_unknown {
+                    if response.unsettled.len() >= UNSETTLED_MAX {
+                        response.unsettled.remove(0);
+                    }
+                    response.unsettled.push(decision.clone());
+                }
+            }
+        }
+        if !is_unknown {
+            self.journal_settlement(decision, outcome, &detail).await;
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    async fn journal_settlement(&self, decision: &Decision, outcome: Outcome, detail: &str) {
+        let at = self.state().clock.now();
+        let settlement = Settlement { decision: decision.id.clone(), at, outcome, detail: detail.to_owned() };
+        self.journal(Entry::Settlement(settlement.clone())).await;
+        self.say_later(Said::Settled(decision.clone(), settlement));
+    }
+
+    /// Writes it down before anything goes on. A journal in memory is said, and no reason to stop: a quarantine's
+    /// state is in the service's labels.
+    async fn journal(&self, entry: Entry) {
+        let journal = self.state().response.as_ref().map(|response| response.journal.clone());
+        if let Some(journal) = journal {
+            journal.record(entry).await;
+        }
+    }
+
+    pub(super) fn say_later(&self, said: Said) {
+        if let Some(response) = &mut self.state().response {
+            response.to_say.push(said);
+        }
+    }
+
+    /// What is to be said since the last time, and how the journal is where that changed.
+    pub(super) fn said_meanwhile(&self) -> Vec<Said> {
+        let mut state = self.state();
+        let Some(response) = &mut state.response else { return Vec::new() };
+        let mut said = std::mem::take(&mut response.to_say);
+        let why = response.journal.trouble();
+        if why != response.no_journal {
+            said.push(why.clone().map_or(Said::JournalBack, Said::NoJournal));
+            response.no_journal = why;
+        }
+        said
+    }
+}

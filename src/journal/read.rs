@@ -1,0 +1,245 @@
+//! Rows to the words of the model. A word that this version does not know is a later version's: a cause becomes
+//! [`Cause::Unknown`], and a row whose other words are not known is left out and counted.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Params, Row};
+
+use super::history::StormHistory;
+use crate::model::{
+    Action, Author, Cause, Decision, Gap, LetGo, Outcome, Refusal, Response, Settlement, Span, StormState, Subject,
+    SubjectKind, TaskRecord, Timestamp,
+};
+
+const DECISIONS: &str = "
+    SELECT d.id AS decision, d.at, d.storm, d.cause, d.failed, d.author, d.action, d.response, d.instead_of, d.refusal,
+        d.settled, d.outcome, d.settlement, s.kind, s.id, s.name, s.stack
+    FROM decisions AS d JOIN subjects AS s ON s.key = d.subject";
+
+/// A connection to read through.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'c> {
+    pub(super) connection: &'c Connection,
+    /// Counts the rows that were left out.
+    pub(super) unread: &'c Cell<u64>,
+}
+
+impl Reader<'_> {
+    /// Decisions of a span, by time.
+    pub(super) fn decisions(&self, span: Span) -> rusqlite::Result<Vec<(Decision, Option<Settlement>)>> {
+        let sql = format!("{DECISIONS} WHERE d.at BETWEEN ?1 AND ?2 ORDER BY d.at, d.key");
+        self.rows(&sql, (span.from.as_nanos(), span.to.as_nanos()), settled_decision)
+    }
+
+    /// Permitted, and not settled, by time.
+    pub(super) fn unsettled(&self) -> rusqlite::Result<Vec<Decision>> {
+        let sql = format!("{DECISIONS} WHERE d.refusal IS NULL AND d.settled IS NULL ORDER BY d.at, d.key");
+        self.rows(&sql, [], decision)
+    }
+
+    /// Decisions that were done since then, by the time of their settlement.
+    pub(super) fn done_since(&self, since: Timestamp) -> rusqlite::Result<Vec<(Decision, Settlement)>> {
+        let sql = format!("{DECISIONS} WHERE d.settled >= ?1 AND d.outcome = ?2 ORDER BY d.settled, d.key");
+        let done = self.rows(&sql, (since.as_nanos(), Outcome::Done.as_str()), settled_decision)?;
+        Ok(done.into_iter().filter_map(|(decision, settlement)| Some((decision, settlement?))).collect())
+    }
+
+    /// One decision.
+    pub(super) fn decision(&self, id: &str) -> rusqlite::Result<Option<Decision>> {
+        Ok(self.rows(&format!("{DECISIONS} WHERE d.id = ?1"), [id], decision)?.pop())
+    }
+
+    /// What a decision rests on.
+    pub(super) fn evidence(&self, decision: &str) -> rusqlite::Result<Vec<TaskRecord>> {
+        let sql = "
+            SELECT e.task, e.slot, e.node, e.created, e.state, e.exit_code, e.error
+            FROM evidence AS e JOIN decisions AS d ON d.key = e.decision WHERE d.id = ?1 ORDER BY e.place";
+        self.rows(sql, [decision], |row| {
+            Ok(Some(TaskRecord {
+                id: row.get("task")?,
+                slot: count(row, "slot")?,
+                node_id: row.get("node")?,
+                created: time(row, "created")?,
+                state: row.get("state")?,
+                exit_code: row.get("exit_code")?,
+                error: row.get("error")?,
+            }))
+        })
+    }
+
+    /// What was let go since then, by time.
+    pub(super) fn let_goes_since(&self, since: Timestamp) -> rusqlite::Result<Vec<LetGo>> {
+        let sql = "
+            SELECT l.at, l.storm, l.template, l.why, s.kind, s.id, s.name, s.stack
+            FROM let_goes AS l JOIN subjects AS s ON s.key = l.subject WHERE l.at >= ?1 ORDER BY l.at, l.key";
+        self.rows(sql, [since.as_nanos()], |row| {
+            let Some(subject) = subject(row)? else { return Ok(None) };
+            let (storm, template, why) = (row.get("storm")?, row.get("template")?, row.get("why")?);
+            Ok(Some(LetGo { at: time(row, "at")?, subject, storm, template, why }))
+        })
+    }
+
+    /// What is held, by subject.
+    pub(super) fn holds(&self) -> rusqlite::Result<Vec<(Subject, String)>> {
+        let sql = "
+            SELECT h.mark, s.kind, s.id, s.name, s.stack FROM holds AS h JOIN subjects AS s ON s.key = h.subject
+            ORDER BY s.kind, s.name, s.id";
+        self.rows(sql, [], |row| {
+            let mark = row.get("mark")?;
+            Ok(subject(row)?.map(|subject| (subject, mark)))
+        })
+    }
+
+    /// The gaps that touch a span, by their beginning.
+    pub(super) fn gaps(&self, span: Span) -> rusqlite::Result<Vec<(String, Gap)>> {
+        let sql = "
+            SELECT origin, began, ended, why FROM gaps WHERE ended >= ?1 AND began <= ?2 ORDER BY began, origin";
+        self.rows(sql, (span.from.as_nanos(), span.to.as_nanos()), |row| {
+            let gap = Gap { from: time(row, "began")?, to: time(row, "ended")?, why: row.get("why")? };
+            Ok(Some((row.get("origin")?, gap)))
+        })
+    }
+
+    /// The storms that touch a span, by onset.
+    pub(super) fn storms(&self, span: Span) -> rusqlite::Result<Vec<StormHistory>> {
+        let sql = "
+            SELECT t.id AS storm, t.cause, t.causes, t.detail, t.onset, t.detected, t.ended, t.detected_after_failures,
+                t.attempts, t.failed, t.attempts_per_min, t.image, t.registry, t.pinned, t.pulls, t.nodes, t.advice,
+                s.kind, s.id, s.name, s.stack
+            FROM storms AS t JOIN subjects AS s ON s.key = t.subject
+            WHERE t.onset <= ?2 AND (t.ended IS NULL OR t.ended >= ?1) ORDER BY t.onset, t.run";
+        self.rows(sql, (span.from.as_nanos(), span.to.as_nanos()), storm)
+    }
+
+    /// Attempts and failures of each subject in the minutes that touch a span.
+    pub(super) fn attempts(&self, span: Span) -> rusqlite::Result<Vec<(Subject, u64, u64)>> {
+        const MINUTE_NANOS: i64 = 60_000_000_000;
+        let sql = "
+            SELECT a.attempts, a.failed, s.kind, s.id, s.name, s.stack
+            FROM (SELECT subject, sum(attempts) AS attempts, sum(failed) AS failed
+                FROM attempts WHERE minute > ?1 AND minute <= ?2 GROUP BY subject) AS a
+            JOIN subjects AS s ON s.key = a.subject";
+        self.rows(sql, (span.from.as_nanos().saturating_sub(MINUTE_NANOS), span.to.as_nanos()), |row| {
+            let Some(subject) = subject(row)? else { return Ok(None) };
+            Ok(Some((subject, count(row, "attempts")?, count(row, "failed")?)))
+        })
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(values)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            match read(row)? {
+                Some(value) => found.push(value),
+                None => self.unread.set(self.unread.get() + 1),
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn settled_decision(row: &Row<'_>) -> rusqlite::Result<Option<(Decision, Option<Settlement>)>> {
+    let Some(decision) = decision(row)? else { return Ok(None) };
+    let Some(at) = row.get::<_, Option<i64>>("settled")?.map(Timestamp::from_nanos) else {
+        return Ok(Some((decision, None)));
+    };
+    let Some(outcome) = Outcome::from_word(&text(row, "outcome")?) else { return Ok(None) };
+    let settlement = Settlement { decision: decision.id.clone(), at, outcome, detail: text(row, "settlement")? };
+    Ok(Some((decision, Some(settlement))))
+}
+
+fn decision(row: &Row<'_>) -> rusqlite::Result<Option<Decision>> {
+    let Some(subject) = subject(row)? else { return Ok(None) };
+    let (Some(by), Some(action), Some(response)) = (
+        Author::from_word(&text(row, "author")?),
+        Action::from_word(&text(row, "action")?),
+        Response::from_word(&text(row, "response")?),
+    ) else {
+        return Ok(None);
+    };
+    let (Some(instead_of), Some(refusal)) =
+        (optional(row.get("instead_of")?, Response::from_word), optional(row.get("refusal")?, Refusal::from_word))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Decision {
+        id: row.get("decision")?,
+        at: time(row, "at")?,
+        subject,
+        storm: row.get("storm")?,
+        cause: cause(&text(row, "cause")?),
+        failed: count(row, "failed")?,
+        by,
+        action,
+        response,
+        instead_of,
+        refusal,
+    }))
+}
+
+fn storm(row: &Row<'_>) -> rusqlite::Result<Option<StormHistory>> {
+    let Some(subject) = subject(row)? else { return Ok(None) };
+    let ended = row.get::<_, Option<i64>>("ended")?.map(Timestamp::from_nanos);
+    let mut causes = BTreeMap::new();
+    let words: BTreeMap<String, u64> = serde_json::from_str(&text(row, "causes")?).unwrap_or_default();
+    for (word, failed) in words {
+        *causes.entry(cause(&word)).or_default() += failed;
+    }
+    Ok(Some(StormHistory {
+        id: row.get("storm")?,
+        subject,
+        state: if ended.is_some() { StormState::Subsided } else { StormState::Ongoing },
+        cause: cause(&text(row, "cause")?),
+        causes,
+        detail: row.get("detail")?,
+        onset: time(row, "onset")?,
+        detected: time(row, "detected")?,
+        ended,
+        detected_after_failures: count(row, "detected_after_failures")?,
+        attempts: count(row, "attempts")?,
+        failed: count(row, "failed")?,
+        attempts_per_min: row.get("attempts_per_min")?,
+        image: row.get("image")?,
+        registry: row.get("registry")?,
+        pinned: row.get("pinned")?,
+        pulls: row.get("pulls")?,
+        nodes: serde_json::from_str(&text(row, "nodes")?).unwrap_or_default(),
+        advice: row.get("advice")?,
+    }))
+}
+
+fn subject(row: &Row<'_>) -> rusqlite::Result<Option<Subject>> {
+    const KINDS: [SubjectKind; 4] =
+        [SubjectKind::SwarmService, SubjectKind::ComposeService, SubjectKind::Container, SubjectKind::EcsFamily];
+    let word = text(row, "kind")?;
+    let Some(kind) = KINDS.into_iter().find(|kind| kind.as_str() == word) else { return Ok(None) };
+    Ok(Some(Subject { kind, name: row.get("name")?, id: row.get("id")?, stack: row.get("stack")? }))
+}
+
+fn cause(word: &str) -> Cause {
+    Cause::from_word(word).unwrap_or(Cause::Unknown)
+}
+
+/// `None`: there is a word, and it is not known.
+fn optional<T>(word: Option<String>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    word.map_or(Some(None), |word| read(&word).map(Some))
+}
+
+fn text(row: &Row<'_>, name: &str) -> rusqlite::Result<String> {
+    row.get(name)
+}
+
+fn time(row: &Row<'_>, name: &str) -> rusqlite::Result<Timestamp> {
+    Ok(Timestamp::from_nanos(row.get(name)?))
+}
+
+fn count(row: &Row<'_>, name: &str) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(name)?).unwrap_or(0))
+}
