@@ -109,11 +109,15 @@ impl Paint {
 fn table(report: &Report, width: u16, paint: Paint) -> String {
     let mut text = String::new();
     let ongoing = report.storms.iter().filter(|storm| storm.state == StormState::Ongoing).count();
-    let headline = match (report.storms.len(), ongoing) {
-        (0, _) => "no storm".to_owned(),
-        (1, 1) => "1 storm".to_owned(),
-        (all, ongoing) if all == ongoing => format!("{all} storms"),
-        (all, ongoing) => format!("{all} storms, {ongoing} of them ongoing"),
+    let held = report.storms.iter().filter(|storm| storm.state == StormState::Quarantined).count();
+    let headline = match (report.storms.len(), ongoing, held) {
+        (0, ..) => "no storm".to_owned(),
+        (1, 1, _) => "1 storm".to_owned(),
+        (1, _, 1) => "1 storm, held".to_owned(),
+        (all, ongoing, _) if all == ongoing => format!("{all} storms"),
+        (all, 0, held) if all == held => format!("{all} storms, all of them held"),
+        (all, ongoing, 0) => format!("{all} storms, {ongoing} of them ongoing"),
+        (all, ongoing, held) => format!("{all} storms, {ongoing} of them ongoing, {held} held"),
     };
     let headline = if ongoing > 0 { paint.red(&headline) } else { headline };
     let _ = writeln!(text, "{}; {} calm", paint.bold(&headline), report.calm);
@@ -317,13 +321,17 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// One line for Nagios, and its code: 0 OK, 2 CRITICAL.
+/// One line for Nagios, and its code: 0 OK, 1 WARNING where what stormed is held, 2 CRITICAL.
 fn nagios(report: &Report) -> (u8, String) {
     let ongoing: Vec<&Storm> = report.storms.iter().filter(|storm| storm.state == StormState::Ongoing).collect();
     let per_min: f64 = ongoing.iter().map(|storm| storm.attempts_per_min).sum();
     let data = format!("storms={};;0 attempts_per_min={per_min:.1} calm={}", ongoing.len(), report.calm);
+    let held = report.storms.iter().filter(|storm| storm.state == StormState::Quarantined).count();
     if ongoing.is_empty() {
-        return (0, format!("SQUALL OK - no storm | {data}"));
+        return match held {
+            0 => (0, format!("SQUALL OK - no storm | {data}")),
+            held => (1, format!("SQUALL WARNING - {held} held, see squall status | {data}")),
+        };
     }
     let named = ongoing.iter().take(5).map(|storm| format!("{} ({})", storm.subject.name, storm.cause));
     let mut named = named.collect::<Vec<_>>().join(", ");

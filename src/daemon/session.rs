@@ -269,7 +269,7 @@ impl Session {
             schema: REPORT_SCHEMA,
             span: state.from.map(|from| Span { from, to: now }),
             origins: vec![origin],
-            storms: state.detector.storms().into_iter().filter(|storm| storm.state == StormState::Ongoing).collect(),
+            storms: state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided).collect(),
             findings: state.detector.findings(now),
             risks: self.wants_risks.then_some(risks),
             calm: state.detector.calm(),

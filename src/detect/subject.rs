@@ -49,6 +49,8 @@ pub(super) struct SubjectState {
     /// The highest `Version.Index` of attempts forgotten: an unknown task below it is one of them, listed again.
     pub(super) forgotten_version: u64,
     pub(super) ran_out_of_memory: bool,
+    /// The service has a quarantine's label.
+    pub(super) is_held: bool,
     /// When the last changes were ordered.
     orders: Vec<Timestamp>,
     pub(super) episodes: u32,
@@ -152,6 +154,7 @@ impl SubjectState {
             settled: VecDeque::new(),
             forgotten_version: 0,
             ran_out_of_memory: false,
+            is_held: false,
             orders: Vec::new(),
             episodes: 0,
             failing: None,

@@ -119,7 +119,7 @@ impl Detector {
         Some(Storm {
             id: storm_id(state),
             subject: state.subject.clone(),
-            state: StormState::Ongoing,
+            state: if state.is_held { StormState::Quarantined } else { StormState::Ongoing },
             cause,
             causes: run.causes().clone(),
             detail: failing.detail(cause).to_owned(),

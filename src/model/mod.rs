@@ -23,7 +23,9 @@ pub use observation::{
 };
 pub use quota::{EventClock, Limiter};
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
-pub use response::{Action, AttemptCount, Author, Decision, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord};
+pub use response::{
+    Action, AttemptCount, Author, Decision, HELD_LABEL, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord,
+};
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
 pub use time::{Pace, Timestamp, TimestampError};

@@ -93,6 +93,10 @@ closed_set! {
     }
 }
 
+/// The label that a service has while squall holds it, or has let it go; the names of the others of a quarantine begin
+/// with it and a point.
+pub const HELD_LABEL: &str = "squall.quarantine";
+
 /// A proposal and what became of it: permitted, or refused for a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision {

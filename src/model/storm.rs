@@ -54,6 +54,8 @@ pub struct Storm {
 pub enum StormState {
     /// Attempts fail, or the hold-down has not passed yet.
     Ongoing,
+    /// squall holds the service.
+    Quarantined,
     /// No failure for the whole hold-down, or the service was removed.
     Subsided,
 }

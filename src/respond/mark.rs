@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use crate::model::{Author, Cause, Response, Timestamp};
+use crate::model::{Author, Cause, HELD_LABEL, Response, Timestamp};
 
-/// What the names of these labels begin with. The one of this name itself holds the phase.
-pub const LABEL_PREFIX: &str = "squall.quarantine";
 /// The label by which a service names its response.
 pub const RESPONSE_LABEL: &str = "squall.response";
 /// The label by which a service is left alone.
@@ -146,8 +144,8 @@ impl Mark {
 
     /// The labels that say it.
     pub fn labels(&self) -> Vec<(String, String)> {
-        let mut labels = vec![(LABEL_PREFIX.to_owned(), self.phase.as_str().to_owned())];
-        let mut add = |name: &str, value: String| labels.push((format!("{LABEL_PREFIX}.{name}"), value));
+        let mut labels = vec![(HELD_LABEL.to_owned(), self.phase.as_str().to_owned())];
+        let mut add = |name: &str, value: String| labels.push((format!("{HELD_LABEL}.{name}"), value));
         add("by", self.by.to_string());
         add("storm", self.storm.clone());
         add("cause", self.cause.to_string());
@@ -180,7 +178,7 @@ impl Mark {
     pub fn read<'a>(labels: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Result<Option<Self>, BadLabel> {
         let label = |name: &str| {
             let wanted = |key: &str| {
-                key.strip_prefix(LABEL_PREFIX).is_some_and(|rest| match name {
+                key.strip_prefix(HELD_LABEL).is_some_and(|rest| match name {
                     "" => rest.is_empty(),
                     name => rest.strip_prefix('.') == Some(name),
                 })
@@ -191,7 +189,7 @@ impl Mark {
             return Ok(None);
         }
         let bad = |name: &str| BadLabel {
-            label: if name.is_empty() { LABEL_PREFIX.to_owned() } else { format!("{LABEL_PREFIX}.{name}") },
+            label: if name.is_empty() { HELD_LABEL.to_owned() } else { format!("{HELD_LABEL}.{name}") },
             value: label(name).unwrap_or_default().to_owned(),
         };
         let read = |name: &str| label(name).ok_or_else(|| bad(name));
@@ -235,7 +233,7 @@ impl Mark {
 
 /// Whether a label is a quarantine's.
 pub(super) fn is_mark(label: &str) -> bool {
-    label.strip_prefix(LABEL_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    label.strip_prefix(HELD_LABEL).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -295,7 +293,7 @@ mod tests {
                 continue;
             }
             let error = read(&without).expect_err(name);
-            assert!(error.label.starts_with(LABEL_PREFIX), "{error}");
+            assert!(error.label.starts_with(HELD_LABEL), "{error}");
             let mut odd = labels.clone();
             odd[at].1 = "\u{0}-1".to_owned();
             if !(name.ends_with(".storm") || name.ends_with(".template")) {

@@ -19,7 +19,7 @@ mod settings;
 mod spec;
 
 pub use guard::Scene;
-pub use mark::{BadLabel, Before, IGNORE_LABEL, LABEL_PREFIX, Mark, Phase, Placement, RESPONSE_LABEL, Set, UNMET};
+pub use mark::{BadLabel, Before, IGNORE_LABEL, Mark, Phase, Placement, RESPONSE_LABEL, Set, UNMET};
 pub use permit::Permit;
 pub use responder::{Counters, Held, Look, Responder, Verdict};
 pub use settings::{Enforce, Settings};

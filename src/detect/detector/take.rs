@@ -8,8 +8,8 @@ use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
 use crate::detect::subject::{Failure, Policy};
 use crate::model::{
-    Cause, ContainerAction, ContainerFact, ContainerListing, LogFact, LogKind, Mode, NodeFact, Order, ServiceFact,
-    TaskFact, TaskState, Timestamp,
+    Cause, ContainerAction, ContainerFact, ContainerListing, HELD_LABEL, LogFact, LogKind, Mode, NodeFact, Order,
+    ServiceFact, TaskFact, TaskState, Timestamp,
 };
 
 /// Open attempts of one subject up to which a container's successor in its slot is looked for.
@@ -206,6 +206,7 @@ impl Detector {
         if let Some(subject) = self.subject_mut(index) {
             subject.set_policy(policy, &fact.image);
             subject.listed = listing;
+            subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
         }
     }
 
