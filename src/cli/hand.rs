@@ -48,7 +48,14 @@ pub(super) fn release(command: &Release, config: Option<&Path>) -> anyhow::Resul
         };
         let mut failed = 0;
         for service in &services {
-            match hand.release(service).await {
+            let released = match hand.release(service).await {
+                // It may be a container's name: those are no services, and on a plain host there are none.
+                Err(HandError::Docker(error)) if error.is_not_found() || error.is_no_manager() => {
+                    hand.start(service).await
+                }
+                released => released,
+            };
+            match released {
                 Ok(decision) => render::say(&format!("{} released", decision.subject.name))?,
                 Err(error) => {
                     failed += 1;

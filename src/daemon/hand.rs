@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{Decision, Outcome, Refusal, Response, Settlement, SubjectKind, TaskFact, TaskRecord};
-use crate::respond::{Look, Permit, Responder, Scene, Settings, View};
+use crate::respond::{Look, Permit, Responder, Scene, Settings, StopMark, View};
 
 /// How often in a row a change may be raced by others.
 const TRIES: usize = 5;
@@ -91,6 +91,37 @@ impl Hand {
     /// When it is not held, Docker refuses, or others keep changing it.
     pub async fn release(&self, service: &str) -> Result<Decision, HandError> {
         self.change(service, |look, _| Responder::release_by_hand(wall_clock(), look)).await
+    }
+
+    /// Starts again what was stopped of a container subject, by what the journal kept.
+    ///
+    /// # Errors
+    /// When nothing of that name is stopped, or Docker refuses.
+    pub async fn start(&self, name: &str) -> Result<Decision, HandError> {
+        let holds = match &self.journal {
+            Some(journal) => journal.holds().await,
+            None => Vec::new(),
+        };
+        let (subject, mark) = holds
+            .into_iter()
+            .find(|(subject, _)| subject.name == name)
+            .and_then(|(subject, text)| Some((subject, StopMark::read(&text)?)))
+            .ok_or(HandError::Refused(Refusal::Gone))?;
+        let permit = Responder::start_by_hand(wall_clock(), &subject, &mark);
+        self.record(Entry::Decision { decision: permit.decision().clone(), evidence: Vec::new() }).await;
+        let result = self.session.client().actuate(&permit).await;
+        let decision = permit.decision().clone();
+        let (outcome, detail) = match &result {
+            Ok(_) => (Outcome::Done, String::new()),
+            Err(error) => (Outcome::Failed, error.to_string()),
+        };
+        if outcome == Outcome::Done {
+            self.record(Entry::Hold { subject, mark: None }).await;
+        }
+        let settlement = Settlement { decision: decision.id.clone(), at: wall_clock(), outcome, detail };
+        self.record(Entry::Settlement(settlement)).await;
+        result?;
+        Ok(decision)
     }
 
     async fn change(

@@ -1,7 +1,54 @@
 //! Objects of a listing as what they say.
 
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::docker::{self, Client};
 use crate::ingest::{Reading, read_object};
-use crate::model::{Fact, NodeFact, TaskFact, TaskRecord};
+use crate::model::{Fact, NodeFact, Owner, Subject, SwarmTask, TaskFact, TaskRecord};
+use crate::respond::ContainerView;
+
+/// How many containers of one subject are looked at.
+const CONTAINERS_MAX: usize = 100;
+
+/// The containers of a subject, as many as are looked at.
+pub(super) async fn containers_of(client: &Client, subject: &Subject) -> Result<Vec<ContainerView>, docker::Error> {
+    let mut ids = Vec::new();
+    let mut take = |object: &[u8]| {
+        let container: Value = serde_json::from_slice(object).unwrap_or_default();
+        let is_its = || owner_of(&container).subject().id == subject.id && owner_of(&container).swarm.is_none();
+        if let Some(id) = container["Id"].as_str().filter(|_| ids.len() < CONTAINERS_MAX && is_its()) {
+            ids.push(id.to_owned());
+        }
+    };
+    client.containers(&mut take).await?;
+    let mut containers = Vec::new();
+    for id in ids {
+        match client.inspect_container(&id).await {
+            Ok(container) => {
+                let container = serde_json::from_slice(&container).ok();
+                containers.extend(container.and_then(|container| ContainerView::read(&container)));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(containers)
+}
+
+/// Whose a container of a listing is.
+fn owner_of(container: &Value) -> Owner<'_> {
+    let label = |name: &str| container["Labels"][name].as_str().map(Cow::Borrowed);
+    let name = container["Names"][0].as_str().unwrap_or_default().trim_start_matches('/');
+    Owner {
+        name: Cow::Borrowed(name),
+        swarm: label("com.docker.swarm.service.id").map(|_| SwarmTask::default()),
+        compose: label("com.docker.compose.project").zip(label("com.docker.compose.service")),
+        ecs: label("com.amazonaws.ecs.task-definition-family").zip(label("com.amazonaws.ecs.container-name")),
+        stack: None,
+    }
+}
 
 /// A task as evidence.
 pub(super) fn record_of(task: &TaskFact<'_>) -> TaskRecord {

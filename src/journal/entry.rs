@@ -11,8 +11,8 @@ pub struct Settings {
     /// How long history is kept, by the entries' own times. Default 30 days: an incident and the month before it. At
     /// least a day is kept, because a restart asks for that much.
     pub keep: Duration,
-    /// How large the file and its write-ahead log may grow. Default 256 MiB: 30 days of 400 services that fail every
-    /// minute. At least 1 MiB.
+    /// How large the file and its write-ahead log may grow. Default 256 MiB: 30 days of 250 services that fail every
+    /// minute, at 23 bytes for each count. At least 1 MiB.
     pub bytes_max: u64,
     /// How long to wait, in memory, before the disk is tried again. Default 30 s: a full disk is seldom emptied sooner.
     pub retry_after: Duration,
@@ -179,7 +179,7 @@ pub struct State {
     pub set_aside_count: u64,
     /// How often the file was gone, or another one, so that a new one was opened. Since the start.
     pub replaced: u64,
-    /// Rows that a read left out, since the start: they have a word that this version does not know.
+    /// Rows that a read left out, since the start: they have a word that this version does not know, or a damaged one.
     pub unread: u64,
     /// Rows that were deleted for age or size, since the start.
     pub pruned: u64,

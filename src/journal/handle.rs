@@ -10,7 +10,7 @@ use super::writer::{Command, Writer};
 use crate::model::{Decision, LetGo, Settlement, Subject, Timestamp};
 
 /// How many entries wait for the writer; above it [`Journal::note`] drops the new one. A writer that is not hindered
-/// takes some 100,000 a second.
+/// takes some 50,000 a second.
 pub const QUEUE_MAX: u64 = 4096;
 
 /// Writes history, and answers what a restart asks. A cheap handle: the file belongs to a thread of its own.
@@ -25,7 +25,7 @@ pub struct Journal {
 /// What the handles and the writer know of each other.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Entries that the writer has not taken.
+    /// Entries that the writer has not written, nor let wait.
     queued: AtomicU64,
     dropped: AtomicU64,
     state: Mutex<State>,
@@ -38,15 +38,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn taken(&self) {
+    pub(super) fn served(&self) {
         self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An entry that was queued is lost.
+    pub(super) fn lose_queued(&self) {
+        self.served();
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Journal {
     /// Opens the journal; it is in memory where the disk cannot be used.
     ///
-    /// It waits for the file to be checked: some 0.3 s for 256 MiB that the system has in its cache.
+    /// It waits for the file to be checked: about a second for 256 MiB that the system has in its cache.
     pub fn open(settings: Settings) -> (Self, Opened) {
         let shared = Arc::new(Shared {
             queued: AtomicU64::new(0),
@@ -69,7 +75,7 @@ impl Journal {
             let mut writer = Writer::new(settings, writer_shared);
             // Who opened it waits for this.
             let _ = tell_opened.send(writer.open());
-            writer.run(&queue);
+            writer.run(queue);
         });
         let why = match thread {
             Ok(_) => "its thread has ended".to_owned(),
@@ -94,8 +100,10 @@ impl Journal {
         let has_room = |queued: u64| (queued < QUEUE_MAX).then_some(queued + 1);
         let queued = self.shared.queued.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room);
         let write = Command::Write { change: Change::Entry(entry), written: None };
-        if queued.is_err() || self.commands.send(write).is_err() {
+        if queued.is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if self.commands.send(write).is_err() {
+            self.shared.lose_queued();
         }
     }
 
@@ -156,11 +164,14 @@ impl Journal {
         let (written, is_written) = oneshot::channel();
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
         if self.commands.send(Command::Write { change, written: Some(written) }).is_err() {
-            self.shared.taken();
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.lose_queued();
             return false;
         }
-        is_written.await.unwrap_or(false)
+        // No answer: it came to a writer that was closing.
+        is_written.await.unwrap_or_else(|_| {
+            self.shared.lose_queued();
+            false
+        })
     }
 
     /// The default where there is no writer any more.

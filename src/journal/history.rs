@@ -62,10 +62,10 @@ pub enum HistoryError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// The directory cannot be written, which reading needs while a write-ahead log is there.
+    /// The directory cannot be written, which reading may need while a write-ahead log is there.
     #[error(
-        "cannot read {} beside its write-ahead log in a directory that cannot be written: copy the two files elsewhere, \
-         or read as the user who writes them", path.display()
+        "cannot read {} with its write-ahead log where nothing can be written ({}): copy the two files elsewhere, or \
+         read as the user who writes them", path.display(), words(source)
     )]
     Unwritable {
         /// The file.
@@ -233,7 +233,7 @@ impl History {
         self.told(self.reader().holds())
     }
 
-    /// How many rows were left out so far: they have a word that this version does not know.
+    /// How many rows were left out so far: they have a word that this version does not know, or a damaged one.
     pub fn unread(&self) -> u64 {
         self.unread.get()
     }
@@ -265,9 +265,11 @@ fn connect(path: &Path, how: &str) -> rusqlite::Result<(Connection, Kind)> {
     Ok((connection, kind))
 }
 
-/// Whether SQLite may have wanted to make the files beside the database.
+/// Whether SQLite may have wanted to make the files beside the database, and could not: in a directory that cannot be
+/// written, on a full disk.
 fn is_unwritable(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    use ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | ReadOnly | SystemIoFailure))
 }
 
 fn failure(path: &Path, source: rusqlite::Error) -> HistoryError {

@@ -1,5 +1,5 @@
 //! Rows to the words of the model. A word that this version does not know is a later version's: a cause becomes
-//! [`Cause::Unknown`], and a row whose other words are not known is left out and counted.
+//! [`Cause::Unknown`], and a row whose other words are not known, or not text, is left out and counted.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -136,9 +136,11 @@ impl Reader<'_> {
         let mut rows = statement.query(values)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            match read(row)? {
-                Some(value) => found.push(value),
-                None => self.unread.set(self.unread.get() + 1),
+            match read(row) {
+                Ok(Some(value)) => found.push(value),
+                // SQLite gave the row, and a value of it is none: a text whose bytes were damaged.
+                Err(error) if error.sqlite_error_code().is_some() => return Err(error),
+                Ok(None) | Err(_) => self.unread.set(self.unread.get() + 1),
             }
         }
         Ok(found)

@@ -256,10 +256,11 @@ impl Rows<'_> {
     fn hold(&mut self, subject: &Subject, mark: Option<&str>) -> rusqlite::Result<()> {
         let subject = self.subject(subject, self.now)?;
         match mark {
+            // Whole: the beginning of a mark is no mark.
             Some(mark) => self.execute(
                 "INSERT INTO holds (subject, mark) VALUES (?1, ?2)
                  ON CONFLICT (subject) DO UPDATE SET mark = excluded.mark",
-                (subject, cut(mark)),
+                (subject, mark),
             ),
             None => self.execute("DELETE FROM holds WHERE subject = ?1", [subject]),
         }

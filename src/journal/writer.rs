@@ -81,7 +81,7 @@ impl Writer {
     }
 
     /// Serves until it is closed, or the last handle is dropped.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    pub(super) fn run(mut self, commands: Receiver<Command>) {
         loop {
             let first = match self.next_try() {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -96,10 +96,7 @@ impl Writer {
             let mut batch = Vec::new();
             while let Some(command) = next {
                 match command {
-                    Command::Write { change, written } => {
-                        self.shared.taken();
-                        batch.push((change, written));
-                    }
+                    Command::Write { change, written } => batch.push((change, written)),
                     Command::Ask(question) => {
                         self.write(std::mem::take(&mut batch));
                         question(&mut self);
@@ -107,6 +104,13 @@ impl Writer {
                     Command::Close(closed) => {
                         self.write(std::mem::take(&mut batch));
                         self.finish();
+                        for late in commands.try_iter() {
+                            // Who waits for an answer counts it.
+                            if let Command::Write { written: None, .. } = late {
+                                self.shared.lose_queued();
+                            }
+                        }
+                        drop(commands);
                         // Who closed it may have gone.
                         let _ = closed.send(());
                         return;
@@ -182,14 +186,15 @@ impl Writer {
                 *result = self.keep(change);
             }
         }
+        self.tell_waiting();
         for ((_, written), result) in batch.into_iter().zip(results) {
+            self.shared.served();
             if let Some(written) = written {
                 // Who waited may have gone.
                 let _ = written.send(result);
             }
         }
         self.prune();
-        self.tell_waiting();
     }
 
     /// Writes one change, or lets it wait; whether it is on disk.

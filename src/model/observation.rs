@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::Timestamp;
+use super::{Subject, SubjectKind, Timestamp};
 
 /// One normalised fact: who said it, when, and what. It borrows from the line that it was read from.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +144,23 @@ pub struct Owner<'a> {
     pub ecs: Option<(Cow<'a, str>, Cow<'a, str>)>,
     /// `com.docker.stack.namespace`.
     pub stack: Option<Cow<'a, str>>,
+}
+
+impl Owner<'_> {
+    /// What is retried when the engine starts this container again; no Swarm task's.
+    pub fn subject(&self) -> Subject {
+        let (kind, name, stack) = match self {
+            Self { ecs: Some((family, container)), .. } => {
+                (SubjectKind::EcsFamily, format!("{family}/{container}"), Some(family))
+            }
+            Self { compose: Some((project, service)), .. } => {
+                (SubjectKind::ComposeService, format!("{project}/{service}"), Some(project))
+            }
+            Self { name, .. } if name.is_empty() => (SubjectKind::Container, "unnamed".to_owned(), None),
+            Self { name, .. } => (SubjectKind::Container, name.clone().into_owned(), None),
+        };
+        Subject { kind, id: name.clone(), name, stack: stack.map(ToString::to_string) }
+    }
 }
 
 /// The Swarm task that a container was made for.

@@ -62,6 +62,8 @@ closed_set! {
         CoolDown => "cool-down",
         /// This is no manager that leads the Swarm.
         NotLeader => "not-leader",
+        /// The state of a container can only be kept in the journal, which cannot be written.
+        NoJournal => "no-journal",
         /// Acting is switched off. All guards before have let it pass: it would have been done.
         NotEnforced => "not-enforced",
         /// The hour's actions are spent.

@@ -18,6 +18,8 @@ pub struct Scene {
     pub storm: Option<Storm>,
     /// Its failures since the last gap, as far as they are remembered: up to 16.
     pub failures_since_gap: u64,
+    /// The journal is on disk: the state of containers has no other place.
+    pub has_journal: bool,
     /// The ids of the nodes that may be given tasks.
     pub nodes: Vec<String>,
 }

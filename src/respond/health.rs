@@ -46,11 +46,11 @@ pub(super) enum Progress {
 
 /// How the attempts since a service's version was `version` go, of which `wanted` are to run.
 pub(super) fn progress(tasks: &[TaskFact<'_>], version: u64, wanted: u64) -> Progress {
-    let own = || tasks.iter().filter(|task| task.version > version);
-    if own().any(|task| has_failed(task)) {
+    if tasks.iter().any(|task| task.version > version && has_failed(task)) {
         return Progress::Failed;
     }
-    let running = own().filter(|task| is_running(task)).count() as u64;
+    // What was brought back before runs on.
+    let running = tasks.iter().filter(|task| is_running(task)).count() as u64;
     if wanted > 0 && running >= wanted { Progress::Running } else { Progress::Waiting }
 }
 

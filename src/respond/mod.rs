@@ -10,6 +10,7 @@
 //!   service. In doubt nothing is done.
 
 mod budget;
+mod container;
 mod guard;
 mod health;
 mod mark;
@@ -18,9 +19,10 @@ mod responder;
 mod settings;
 mod spec;
 
+pub use container::{ContainerStep, ContainerView, EnginePolicy, NEVER_RESTART, StopMark, Stopped};
 pub use guard::Scene;
 pub use mark::{BadLabel, Before, IGNORE_LABEL, Mark, Phase, Placement, RESPONSE_LABEL, Set, UNMET};
-pub use permit::Permit;
+pub use permit::{Permit, Work};
 pub use responder::{Counters, Held, Look, Responder, Verdict};
 pub use settings::{Enforce, Settings};
 pub use spec::View;

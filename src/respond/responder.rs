@@ -1,5 +1,6 @@
 //! What is held, what storms, and which services want a look.
 
+mod containers;
 mod decide;
 mod schedule;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::budget::Budget;
+use super::container::StopMark;
 use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
@@ -37,6 +39,9 @@ pub struct Responder {
     hands_off: BTreeMap<String, HandsOff>,
     /// What was said last about a service, so that it is said once.
     said: BTreeMap<String, (Action, Response, Option<Refusal>, String)>,
+    /// The storms of containers that are not answered yet, and what of them is stopped.
+    container_storms: BTreeMap<String, Wait>,
+    stopped: BTreeMap<String, (Subject, StopMark)>,
     /// Services for which an action was paid that was not done.
     credits: BTreeSet<String>,
     services: u64,
@@ -128,6 +133,8 @@ pub enum Verdict {
     Nothing,
     /// Somebody changed what was held.
     LetGo(LetGo),
+    /// What was held is gone.
+    Gone(Subject),
     /// A refusal.
     Refused {
         /// The decision.
@@ -149,6 +156,8 @@ impl Responder {
             held: BTreeMap::new(),
             hands_off: BTreeMap::new(),
             said: BTreeMap::new(),
+            container_storms: BTreeMap::new(),
+            stopped: BTreeMap::new(),
             credits: BTreeSet::new(),
             services: 0,
             leads: false,
@@ -180,7 +189,13 @@ impl Responder {
                 if storm.subject.kind == SubjectKind::SwarmService {
                     let wait = Wait { storm: (**storm).clone(), next: now, version: 0, failures: 0 };
                     self.storms.insert(storm.subject.id.clone(), wait);
+                } else {
+                    self.take_container_storm(now, storm);
                 }
+            }
+            Notice::Subsided(storm) if storm.subject.kind != SubjectKind::SwarmService => {
+                self.container_storms.remove(&containers::key(&storm.subject));
+                self.said.remove(&storm.subject.id);
             }
             Notice::Subsided(storm) => {
                 self.storms.remove(&storm.subject.id);
@@ -249,7 +264,8 @@ impl Responder {
     /// When the next service wants a look.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let storms = self.storms.iter().filter(|(id, _)| !self.is_holding(id)).map(|(_, wait)| wait.next);
-        storms.chain(self.held.values().map(|held| held.next)).min().filter(|next| *next < NEVER)
+        let containers = self.container_storms.values().map(|wait| wait.next);
+        storms.chain(self.held.values().map(|held| held.next)).chain(containers).min().filter(|next| *next < NEVER)
     }
 
     /// Whether anything storms or is held, so that it matters who leads.

@@ -9,10 +9,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Role, Said, Session, State};
-use crate::daemon::objects::{node_of, record_of, task_of};
+use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
-use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, SubjectKind, TaskFact, Timestamp};
+use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
@@ -23,6 +23,8 @@ const NODES_FRESH: Duration = Duration::from_secs(5);
 const UNSETTLED_MAX: usize = 1000;
 /// How far back the journal is asked what was done.
 const DONE_SINCE: Duration = Duration::from_secs(3600);
+/// How often it is seen whether somebody has started again what is stopped.
+const STOPPED_EVERY: Duration = Duration::from_secs(10);
 /// How often the attempts of each minute go to the journal.
 const MINUTES_EVERY: Duration = Duration::from_secs(10);
 
@@ -40,6 +42,8 @@ pub(super) struct Response {
     nodes: Vec<String>,
     nodes_at: Option<Instant>,
     minutes_at: Instant,
+    /// When what is stopped is looked at next.
+    stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
     no_journal: Option<String>,
     /// To be said when the loop comes to it.
@@ -53,6 +57,7 @@ impl Response {
         let since = now.minus(DONE_SINCE);
         let done: Vec<Decision> = journal.done_since(since).await.into_iter().map(|(decision, _)| decision).collect();
         responder.remember(now, &done, &journal.let_goes_since(since).await);
+        responder.remember_stopped(journal.holds().await);
         let unsettled = journal.unsettled().await;
         Self {
             responder,
@@ -63,6 +68,7 @@ impl Response {
             nodes: Vec::new(),
             nodes_at: None,
             minutes_at: Instant::now(),
+            stopped_at: Instant::now(),
             no_journal: None,
             to_say: Vec::new(),
         }
@@ -72,7 +78,26 @@ impl Response {
     pub(super) fn next(&self, now: Timestamp) -> Option<Instant> {
         let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
         let leader = self.responder.is_busy().then_some(self.leader_at);
-        deadline.into_iter().chain(leader).min()
+        let stopped = (!self.responder.stopped().is_empty()).then_some(self.stopped_at);
+        deadline.into_iter().chain(leader).chain(stopped).min()
+    }
+}
+
+impl State {
+    /// What is so around a subject now.
+    fn scene(&self, kind: SubjectKind, id: &str) -> Scene {
+        let gap_end = self.gaps.iter().map(|gap| gap.to).max();
+        let since = gap_end.unwrap_or(Timestamp::from_secs(0));
+        let response = self.response.as_ref();
+        Scene {
+            leads: response.is_some_and(|response| response.leads),
+            is_blind: self.is_stale,
+            gap_end,
+            failures_since_gap: self.detector.failures_since(kind, id, since),
+            storm: self.detector.storm(kind, id),
+            has_journal: response.is_some_and(|response| response.journal.trouble().is_none()),
+            nodes: response.map(|response| response.nodes.clone()).unwrap_or_default(),
+        }
     }
 }
 
@@ -116,6 +141,9 @@ impl Session {
             }
         };
         let mut result = Ok(());
+        for subject in self.due_containers() {
+            self.look_at_containers(&subject).await?;
+        }
         for id in due {
             match self.look_at(&id).await {
                 Ok(()) => {}
@@ -132,6 +160,19 @@ impl Session {
             }
         }
         result
+    }
+
+    /// The container subjects that want a look: those that storm, and now and then what is stopped.
+    fn due_containers(&self) -> Vec<Subject> {
+        let mut state = self.state();
+        let now = state.clock.now();
+        let Some(response) = &mut state.response else { return Vec::new() };
+        let mut due = response.responder.due_containers(now);
+        if response.stopped_at <= Instant::now() {
+            response.stopped_at = Instant::now() + STOPPED_EVERY;
+            due.extend(response.responder.stopped());
+        }
+        due
     }
 
     async fn ask_who_leads(&self) -> Result<bool, docker::Error> {
@@ -230,51 +271,70 @@ impl Session {
                 tasks.extend(task_of(object));
             })
             .await?;
-        match self.decide(id, &service, &tasks) {
-            Some(Verdict::Permitted(permit)) => self.act(&permit, &tasks).await?,
-            Some(Verdict::Refused { decision, is_news: true }) => {
+        let verdict = self.decide(id, &service, &tasks);
+        self.follow(verdict, &tasks).await
+    }
+
+    /// Does, journals and says what a look led to.
+    async fn follow(&self, verdict: Verdict, tasks: &[TaskFact<'_>]) -> Result<(), docker::Error> {
+        match verdict {
+            Verdict::Permitted(permit) => self.act(&permit, tasks).await?,
+            Verdict::Refused { decision, is_news: true } => {
                 self.journal(Entry::Decision { decision: decision.clone(), evidence: Vec::new() }).await;
                 self.say_later(Said::Decided(decision));
             }
-            Some(Verdict::LetGo(let_go)) => {
+            Verdict::LetGo(let_go) => {
+                if let_go.subject.kind != SubjectKind::SwarmService {
+                    self.journal(Entry::Hold { subject: let_go.subject.clone(), mark: None }).await;
+                }
                 self.journal(Entry::LetGo(let_go.clone())).await;
                 self.say_later(Said::LetGo(let_go));
             }
-            Some(Verdict::Refused { .. } | Verdict::Nothing) | None => {}
+            Verdict::Gone(subject) => self.journal(Entry::Hold { subject, mark: None }).await,
+            Verdict::Refused { .. } | Verdict::Nothing => {}
         }
         Ok(())
     }
 
-    fn decide(&self, id: &str, service: &Value, tasks: &[TaskFact<'_>]) -> Option<Verdict> {
+    /// Looks at a subject whose containers the engine starts again, or that squall has stopped.
+    async fn look_at_containers(&self, subject: &Subject) -> Result<(), docker::Error> {
+        let containers = containers_of(&self.client, subject).await?;
+        let verdict = {
+            let mut state = self.state();
+            let now = state.clock.now();
+            state.detector.advance(now);
+            let scene = state.scene(subject.kind, &subject.id);
+            let Some(response) = state.response.as_mut() else { return Ok(()) };
+            response.responder.decide_containers(now, subject, &containers, &scene)
+        };
+        self.follow(verdict, &[]).await
+    }
+
+    fn decide(&self, id: &str, service: &Value, tasks: &[TaskFact<'_>]) -> Verdict {
         let mut state = self.state();
         let now = state.clock.now();
         state.detector.advance(now);
-        let storm = state.detector.storm(SubjectKind::SwarmService, id);
-        let gap_end = state.gaps.iter().map(|gap| gap.to).max();
-        let since = gap_end.unwrap_or(Timestamp::from_secs(0));
-        let response = state.response.as_ref()?;
-        let scene = Scene {
-            leads: response.leads,
-            is_blind: state.is_stale,
-            gap_end,
-            failures_since_gap: state.detector.failures_since(SubjectKind::SwarmService, id, since),
-            storm,
-            nodes: response.nodes.clone(),
-        };
-        Some(state.response.as_mut()?.responder.decide(now, Look { service, tasks }, &scene))
+        let scene = state.scene(SubjectKind::SwarmService, id);
+        let Some(response) = state.response.as_mut() else { return Verdict::Nothing };
+        response.responder.decide(now, Look { service, tasks }, &scene)
     }
 
     async fn act(&self, permit: &Permit, tasks: &[TaskFact<'_>]) -> Result<(), docker::Error> {
         let decision = permit.decision();
         let evidence = tasks.iter().map(record_of).collect();
         self.journal(Entry::Decision { decision: decision.clone(), evidence }).await;
+        if let Some(mark) = permit.stop_mark() {
+            // Before anything is stopped: how to undo it is written nowhere else.
+            self.journal(Entry::Hold { subject: decision.subject.clone(), mark: Some(mark.write()) }).await;
+        }
         self.say_later(Said::Decided(decision.clone()));
         let (outcome, detail, error) = match self.client.actuate(permit).await {
             Ok(Actuated::Done) => (Outcome::Done, String::new(), None),
             Ok(Actuated::Raced) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
             Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
         };
-        let is_unknown = error.as_ref().is_some_and(docker::Error::is_transient);
+        // Of containers each step may be repeated, and is.
+        let is_unknown = permit.stop_mark().is_none() && error.as_ref().is_some_and(docker::Error::is_transient);
         {
             let mut state = self.state();
             let now = state.clock.now();

@@ -21,22 +21,13 @@ impl Detector {
         if self.container_index.len() >= CONTAINERS_MAX {
             self.forget_containers();
         }
-        let (kind, name, stack) = match owner {
-            Owner { ecs: Some((family, container)), .. } => {
-                (SubjectKind::EcsFamily, format!("{family}/{container}"), Some(&**family))
-            }
-            Owner { compose: Some((project, service)), .. } => {
-                (SubjectKind::ComposeService, format!("{project}/{service}"), Some(&**project))
-            }
-            Owner { name, .. } if name.is_empty() => (SubjectKind::Container, "unnamed".to_owned(), None),
-            Owner { name, .. } => (SubjectKind::Container, name.clone().into_owned(), None),
-        };
-        let subject = self.subject_index_of(kind, &name, at);
+        let Subject { kind, id, stack, .. } = owner.subject();
+        let subject = self.subject_index_of(kind, &id, at);
         self.set_image(subject, image);
         if let Some(subject) = self.subject_mut(subject)
             && subject.subject.stack.is_none()
         {
-            subject.subject.stack = stack.map(str::to_owned);
+            subject.subject.stack = stack;
         }
         self.generation += 1;
         let container = PlainContainer::new(key, subject, self.generation, kind == SubjectKind::EcsFamily, at);

@@ -6,6 +6,7 @@ use super::{Holding, Look, NEVER, Responder, Verdict, is_of_registry};
 use crate::model::{
     Action, Author, Cause, Decision, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, fnv_64,
 };
+use crate::respond::container::StopMark;
 use crate::respond::guard::{Case, Scene, response_to};
 use crate::respond::health::period;
 use crate::respond::mark::{Before, Mark, Phase, Set, UNMET};
@@ -93,14 +94,16 @@ impl Responder {
     /// How a decision whose settlement nobody knows ended, by what the service looks like now.
     pub fn outcome_of(decision: &Decision, service: Option<&View>) -> Outcome {
         let mark = service.and_then(|view| view.mark.as_ref().ok()).and_then(Option::as_ref);
-        let is_done = match (decision.action, mark) {
-            // A mark that is as old, or that somebody has gone on from.
-            (Action::Quarantine | Action::Probe | Action::Raise, Some(mark)) => mark.at >= decision.at,
-            (Action::Release, Some(mark)) => mark.since > decision.at,
-            (Action::Release, None) => service.is_some(),
-            (Action::Quarantine | Action::Probe | Action::Raise, None) => false,
-        };
-        if is_done { Outcome::Done } else { Outcome::NotDone }
+        match (decision.action, mark) {
+            // Made by this decision, or gone on from it.
+            (Action::Quarantine, Some(mark)) if mark.since == decision.at => Outcome::Done,
+            (Action::Quarantine | Action::Probe | Action::Raise, Some(mark)) if mark.at == decision.at => Outcome::Done,
+            // Another decision came first, or came after.
+            (Action::Quarantine | Action::Probe | Action::Raise, Some(mark)) if mark.at > decision.at => Outcome::Raced,
+            (Action::Release, Some(mark)) if mark.since > decision.at => Outcome::Done,
+            (Action::Release, None) if service.is_some() => Outcome::Done,
+            _ => Outcome::NotDone,
+        }
     }
 
     fn adopt(&mut self, now: Timestamp, view: &View, mark: &Mark) {
@@ -306,17 +309,30 @@ impl Matter {
         Self { storm: mark.storm.clone(), cause: mark.cause, response: mark.response, failed: 0 }
     }
 
-    fn of_storm(storm: &Storm, response: Response) -> Self {
+    pub(super) fn of_stop(mark: &StopMark) -> Self {
+        Self {
+            storm: mark.storm.clone(),
+            cause: Cause::from_word(&mark.cause).unwrap_or(Cause::Unknown),
+            response: Response::from_word(&mark.response).unwrap_or(Response::Pause),
+            failed: 0,
+        }
+    }
+
+    pub(super) fn of_storm(storm: &Storm, response: Response) -> Self {
         Self { storm: storm.id.clone(), cause: storm.cause, response, failed: storm.failed }
     }
 }
 
 pub(super) fn decision_of(view: &View, matter: Matter, action: Action, by: Author, at: Timestamp) -> Decision {
+    decision_about(subject_of(view), matter, action, by, at)
+}
+
+pub(super) fn decision_about(subject: Subject, matter: Matter, action: Action, by: Author, at: Timestamp) -> Decision {
     let Matter { storm, cause, response, failed } = matter;
     let nanos = at.as_nanos().to_be_bytes();
-    let parts = [view.id.as_bytes(), storm.as_bytes(), action.as_str().as_bytes(), by.as_str().as_bytes(), &nanos];
+    let parts = [subject.id.as_bytes(), storm.as_bytes(), action.as_str().as_bytes(), by.as_str().as_bytes(), &nanos];
     let id = format!("{:016x}", fnv_64(parts));
-    let (subject, instead_of, refusal) = (subject_of(view), None, None);
+    let (instead_of, refusal) = (None, None);
     Decision { id, at, subject, storm, cause, failed, by, action, response, instead_of, refusal }
 }
 

@@ -153,7 +153,7 @@ impl Responder {
             Refusal::TooFewFailures | Refusal::TooYoung => Duration::from_millis(500),
             Refusal::EvidenceGap | Refusal::HealthyReplica | Refusal::Rollout => Duration::from_secs(2),
             Refusal::ActionBudget | Refusal::CoolDown => Duration::from_secs(5),
-            Refusal::Gone => Duration::from_secs(60),
+            Refusal::Gone | Refusal::NoJournal => Duration::from_secs(60),
             Refusal::Ignored
             | Refusal::BadLabel
             | Refusal::Observe
@@ -192,6 +192,10 @@ impl Responder {
     /// How a permitted change ended.
     pub fn settle(&mut self, now: Timestamp, permit: &Permit, outcome: Outcome) {
         let decision = permit.decision();
+        if permit.stop_mark().is_some() {
+            self.settle_containers(now, permit, outcome);
+            return;
+        }
         let id = &decision.subject.id;
         *self.counters.settled.entry(outcome).or_default() += 1;
         if outcome == Outcome::Done {

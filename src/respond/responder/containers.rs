@@ -1,0 +1,109 @@
+//! Stops plain containers and compose services, and lets go of what somebody started again.
+
+use super::decide::{Matter, decision_about};
+use super::{NEVER, Responder, Verdict, Wait};
+use crate::model::{Action, Author, Decision, LetGo, Outcome, Refusal, Storm, Subject, Timestamp};
+use crate::respond::container::{ContainerView, StopMark, judge};
+use crate::respond::guard::Scene;
+use crate::respond::permit::Permit;
+
+/// A container subject as the maps of the responder name it, apart from services' ids.
+pub(super) fn key(subject: &Subject) -> String {
+    format!("{}/{}", subject.kind.as_str(), subject.id)
+}
+
+impl Responder {
+    /// Takes what the journal says was stopped.
+    pub fn remember_stopped(&mut self, stopped: Vec<(Subject, String)>) {
+        for (subject, text) in stopped {
+            if let Some(mark) = StopMark::read(&text) {
+                self.stopped.insert(key(&subject), (subject, mark));
+            }
+        }
+    }
+
+    /// What is stopped.
+    pub fn stopped(&self) -> Vec<Subject> {
+        self.stopped.values().map(|(subject, _)| subject.clone()).collect()
+    }
+
+    /// The container subjects whose storm wants an answer now.
+    pub fn due_containers(&self, now: Timestamp) -> Vec<Subject> {
+        let due = self.container_storms.values().filter(|wait| wait.next <= now);
+        due.map(|wait| wait.storm.subject.clone()).collect()
+    }
+
+    pub(super) fn take_container_storm(&mut self, now: Timestamp, storm: &Storm) {
+        let wait = Wait { storm: storm.clone(), next: now, version: 0, failures: 0 };
+        self.container_storms.insert(key(&storm.subject), wait);
+    }
+
+    /// What a look at a subject's containers leads to.
+    pub fn decide_containers(
+        &mut self,
+        now: Timestamp,
+        subject: &Subject,
+        containers: &[ContainerView],
+        scene: &Scene,
+    ) -> Verdict {
+        let key = key(subject);
+        if let Some((_, mark)) = self.stopped.get(&key) {
+            if mark.is_gone(containers) {
+                self.stopped.remove(&key);
+                return Verdict::Gone(subject.clone());
+            }
+            if !mark.is_undone(containers) {
+                return Verdict::Nothing;
+            }
+            let storm = mark.storm.clone();
+            self.stopped.remove(&key);
+            self.leave_alone(&key, None, now);
+            self.counters.let_go += 1;
+            let why = "somebody started it, or gave it a restart policy".to_owned();
+            return Verdict::LetGo(LetGo { at: now, subject: subject.clone(), storm, template: String::new(), why });
+        }
+        let (Some(storm), Some(wait)) = (&scene.storm, self.container_storms.get_mut(&key)) else {
+            self.container_storms.remove(&key);
+            return Verdict::Nothing;
+        };
+        wait.next = NEVER;
+        let is_cooling = self.hands_off.get(&key).is_some_and(|off| off.until > now);
+        let (response, mut refusal) = judge(&self.settings, now, subject, containers, scene, is_cooling);
+        if refusal.is_none() && !self.pay(&key, now, Action::Quarantine) {
+            refusal = Some(Refusal::ActionBudget);
+        }
+        let matter = Matter::of_storm(storm, response);
+        let decision =
+            Decision { refusal, ..decision_about(subject.clone(), matter, Action::Quarantine, Author::Breaker, now) };
+        let Some(reason) = refusal else {
+            let mark = StopMark::new(&storm.id, storm.cause, response, now, containers);
+            *self.counters.permitted.entry(Action::Quarantine).or_default() += 1;
+            return Verdict::Permitted(Box::new(Permit::stop(decision, mark)));
+        };
+        let next = match reason {
+            Refusal::CoolDown => self.hands_off.get(&key).map_or(now, |off| off.until),
+            reason => Self::again(reason, now),
+        };
+        if let Some(wait) = self.container_storms.get_mut(&key) {
+            wait.next = next;
+        }
+        self.refuse(decision)
+    }
+
+    pub(super) fn settle_containers(&mut self, now: Timestamp, permit: &Permit, outcome: Outcome) {
+        let subject = &permit.decision().subject;
+        let key = key(subject);
+        *self.counters.settled.entry(outcome).or_default() += 1;
+        self.leave_alone(&key, None, now);
+        if let Some(mark) = permit.stop_mark() {
+            // Also where it was done in part: how to undo that has to stay known.
+            self.stopped.insert(key, (subject.clone(), mark.clone()));
+        }
+    }
+
+    /// A person's own release of what was stopped, by its name.
+    pub fn start_by_hand(now: Timestamp, subject: &Subject, mark: &StopMark) -> Permit {
+        let matter = Matter::of_stop(mark);
+        Permit::start(decision_about(subject.clone(), matter, Action::Release, Author::Hand, now), mark.clone())
+    }
+}
