@@ -1,14 +1,16 @@
-//! squall finds the Docker Swarm services that restart-loop and ask the registry again at every try, and says why.
+//! squall finds the Docker Swarm services that restart-loop and ask the registry again at every try, says why, and
+//! where it is allowed stops them.
 //!
 //! # Architecture
 //!
 //! An observation goes one way through the rooms of this crate:
 //!
 //! ```text
-//!  docker events ┐
-//!  task listings ├─ docker/ ─┐
-//!  dockerd log   ┘           ├─ ingest/ ─── detect/ ─── report, notices
-//!  recordings ───────────────┘  observations  storms
+//!  docker events ┐                                        ┌─ report, notices
+//!  task listings ├─ docker/ ─┐                            │
+//!  dockerd log   ┘           ├─ ingest/ ─── detect/ ──────┼─ respond/ ─── decision ─── journal/
+//!  recordings ───────────────┘  observations  storms      │                   └─ permit ─── docker/ actuate
+//!                                                         └─ journal/ history
 //! ```
 //!
 //! | room | holds | names, of this crate |
@@ -16,15 +18,17 @@
 //! | [`model`] | the vocabulary: [`model::Observation`], [`model::Cause`], [`model::Storm`] ... | nothing |
 //! | [`ingest`] | bytes to observations; tolerant | `model` |
 //! | [`detect`] | attempts, intents, storms | `model` |
-//! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest` |
+//! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
+//! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
+//! | [`journal`] | history on disk | `model` |
 //! | [`config`] | a TOML file to checked settings | `detect`, `respond`, `journal`, for their defaults |
 //! | [`daemon`] | the shell: one loop over all that can wake it | all above |
 //! | [`cli`] | one file for each command | all above |
 //!
 //! # Invariants
 //!
-//! - `model`, `ingest` and `detect` are pure: no clock, no file, no network, no environment, no log. Time comes with
-//!   the observation. The same observations give the same bytes, so a recording replays to the verdicts of the live
+//! - `model`, `ingest`, `detect` and `respond` are pure: no clock, no file, no network, no environment, no log. Time
+//!   comes with the observation. The same observations give the same bytes, so a recording replays to the verdicts of the live
 //!   run, and everything is tested by replay.
 //! - They cannot fail: what cannot be read is skipped, counted by reason and shown.
 //! - What is retried is a [`model::Subject`]: a service or a container's name, never a container or task id, which are
@@ -33,12 +37,17 @@
 //!   image, a refused login and a 429 emit no container event.
 //! - Every map, queue and buffer has a cap, a rule at the cap, and a counter: [`detect::Counters`].
 //! - A span that cannot be vouched for is said: [`model::Gap`].
+//! - Docker is changed by [`docker::Client::actuate`] only, which takes a permit, which only the policy makes. Acting is
+//!   off unless it is asked for. In doubt nothing is done.
+//! - A quarantine's state is in the service's own labels ([`respond::Mark`]), in Swarm's Raft: what the journal says
+//!   differently is wrong. A decision is journaled before it is carried out, and its settlement after.
+//! - Whoever else edits a held service wins.
 //!
 //! # Absences
 //!
-//! - Nothing writes to Docker: every request is a GET.
 //! - Nothing asks a registry.
-//! - No specification goes through bollard's types, and no environment or argument of a service is kept.
+//! - No specification goes through bollard's types, and no environment or argument of a service is kept. No credentials
+//!   are sent with a change of a service: Swarm keeps those that it has.
 //!
 //! # The detector on a stream of one's own
 //!

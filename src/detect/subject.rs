@@ -103,6 +103,8 @@ pub(super) struct Episode {
     pub(super) detected_after: u64,
     /// The cause that was said last.
     pub(super) said: Cause,
+    /// The engine's own count has what was before this.
+    counted_until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -345,6 +347,9 @@ impl SubjectState {
         run.add(&failure, failure.at, Duration::ZERO);
         run.failed = restarts;
         self.begin(run, failure.at, |_, _| 1);
+        if let Some(episode) = self.storm_mut() {
+            episode.counted_until = failure.at;
+        }
         true
     }
 
@@ -366,7 +371,8 @@ impl SubjectState {
         let said = run.causes.top().unwrap_or(Cause::Unknown);
         let detected_after = run.failed;
         if let Some(failing) = &mut self.failing {
-            failing.storm = Some(Episode { run, attempts, detected, detected_after, said });
+            let counted_until = Timestamp::from_nanos(i64::MIN);
+            failing.storm = Some(Episode { run, attempts, detected, detected_after, said, counted_until });
         }
     }
 
@@ -535,7 +541,7 @@ impl Run {
 impl Episode {
     fn add(&mut self, failure: &Failure, settings: &Settings) {
         let is_old_news = self.run.since.since(failure.at) > settings.per * settings.failures.get();
-        if is_old_news {
+        if is_old_news || failure.at <= self.counted_until {
             return;
         }
         if failure.created < self.run.first_created {
@@ -547,7 +553,8 @@ impl Episode {
 
     /// Counts an attempt that was made while the storm goes on.
     pub(super) fn count_attempt(&mut self, created: Timestamp) {
-        self.attempts += u64::from(created >= self.run.first_created);
+        let is_new = created >= self.run.first_created && created > self.counted_until;
+        self.attempts += u64::from(is_new);
     }
 }
 

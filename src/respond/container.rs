@@ -210,7 +210,7 @@ pub(super) fn judge(
         (Refusal::NotOptedIn, !is_opted_in),
         (Refusal::Unsupported, response == Response::Backoff || !is_engines),
         (Refusal::Gone, !containers.iter().any(ContainerView::restarts)),
-        (Refusal::TooFewFailures, storm.is_some_and(|storm| storm.failed < settings.min_failures)),
+        (Refusal::TooFewFailures, storm.is_some() && scene.failures() < settings.min_failures),
         (Refusal::TooYoung, storm.is_some_and(|storm| now.since(storm.onset) < settings.min_age)),
         (Refusal::EvidenceGap, scene.is_blind || (has_gap && scene.failures_since_gap < settings.min_failures)),
         (Refusal::HealthyReplica, !settings.allow_healthy && containers.iter().any(is_healthy)),

@@ -18,6 +18,8 @@ pub struct Scene {
     pub storm: Option<Storm>,
     /// Its failures since the last gap, as far as they are remembered: up to 16.
     pub failures_since_gap: u64,
+    /// Its failures since squall let it go or gave it back, up to 16; `None` where squall did not.
+    pub failures_since_hold: Option<u64>,
     /// The journal is on disk: the state of containers has no other place.
     pub has_journal: bool,
     /// The ids of the nodes that may be given tasks.
@@ -40,6 +42,14 @@ pub(super) struct Case<'a> {
     pub(super) is_cooling: bool,
 }
 
+impl Scene {
+    /// The failures that speak against the subject: those of its storm, or where it was held meanwhile those since.
+    pub(super) fn failures(&self) -> u64 {
+        let failed = self.storm.as_ref().map_or(0, |storm| storm.failed);
+        self.failures_since_hold.map_or(failed, |since| since.min(failed))
+    }
+}
+
 type Guard = fn(&Case<'_>) -> bool;
 
 /// What keeps a service from being held, in the order in which it is asked. The budget is asked after all of them, as
@@ -52,7 +62,7 @@ const GUARDS: [(Refusal, Guard); 14] = [
     (Refusal::Unsupported, |case| case.view.before(case.response).is_none()),
     (Refusal::Held, |case| matches!(&case.view.mark, Ok(Some(mark)) if case.view.is_as(&mark.set))),
     (Refusal::Rollout, |case| case.view.is_rolling),
-    (Refusal::TooFewFailures, |case| case.storm().is_some_and(|storm| storm.failed < case.settings.min_failures)),
+    (Refusal::TooFewFailures, |case| case.storm().is_some() && case.scene.failures() < case.settings.min_failures),
     (Refusal::TooYoung, |case| case.storm().is_some_and(|storm| case.now.since(storm.onset) < case.settings.min_age)),
     (Refusal::EvidenceGap, |case| case.has_gap()),
     (Refusal::HealthyReplica, |case| case.takes_healthy()),

@@ -60,6 +60,8 @@ struct Wait {
     version: u64,
     /// How many changes of it in a row did not come off.
     failures: u32,
+    /// When squall let go of it or gave it back: what failed before is answered.
+    answered: Option<Timestamp>,
 }
 
 /// A held service.
@@ -186,11 +188,17 @@ impl Responder {
     pub fn take(&mut self, now: Timestamp, notice: &Notice) {
         match notice {
             Notice::Onset(storm) | Notice::CauseChanged { storm, .. } => {
-                if storm.subject.kind == SubjectKind::SwarmService {
-                    let wait = Wait { storm: (**storm).clone(), next: now, version: 0, failures: 0 };
-                    self.storms.insert(storm.subject.id.clone(), wait);
-                } else {
-                    self.take_container_storm(now, storm);
+                let (storms, key) = match storm.subject.kind {
+                    SubjectKind::SwarmService => (&mut self.storms, storm.subject.id.clone()),
+                    _ => (&mut self.container_storms, containers::key(&storm.subject)),
+                };
+                match storms.get_mut(&key) {
+                    // Its cause has changed: the response may be another.
+                    Some(wait) => (wait.storm, wait.next) = ((**storm).clone(), now),
+                    None => {
+                        let storm = (**storm).clone();
+                        storms.insert(key, Wait { storm, next: now, version: 0, failures: 0, answered: None });
+                    }
                 }
             }
             Notice::Subsided(storm) if storm.subject.kind != SubjectKind::SwarmService => {
@@ -266,6 +274,14 @@ impl Responder {
         let storms = self.storms.iter().filter(|(id, _)| !self.is_holding(id)).map(|(_, wait)| wait.next);
         let containers = self.container_storms.values().map(|wait| wait.next);
         storms.chain(self.held.values().map(|held| held.next)).chain(containers).min().filter(|next| *next < NEVER)
+    }
+
+    /// Since when a storm's failures are not answered yet, where squall has held the subject meanwhile.
+    pub fn answered(&self, kind: SubjectKind, id: &str) -> Option<Timestamp> {
+        match kind {
+            SubjectKind::SwarmService => self.storms.get(id)?.answered,
+            kind => self.container_storms.get(&containers::key_of(kind, id))?.answered,
+        }
     }
 
     /// Whether anything storms or is held, so that it matters who leads.

@@ -46,6 +46,14 @@ impl Session {
         if !has_past {
             self.read_past().await?;
         }
+        self.judge_what_was_seen(has_past);
+        if !has_past {
+            self.close_old_storms().await;
+        }
+        Ok(())
+    }
+
+    fn judge_what_was_seen(&self, has_past: bool) {
         let mut state = self.state();
         let now = state.clock.now();
         state.detector.advance(now);
@@ -59,7 +67,6 @@ impl Session {
             state.detector.restate();
         }
         state.is_stale = false;
-        Ok(())
     }
 
     /// What the node is in its Swarm, and its clock, change while the daemon runs.

@@ -12,7 +12,9 @@ use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
-use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
+use crate::model::{
+    Decision, NodeFact, Notice, Outcome, Settlement, StormState, Subject, SubjectKind, TaskFact, Timestamp,
+};
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
@@ -25,8 +27,12 @@ const UNSETTLED_MAX: usize = 1000;
 const DONE_SINCE: Duration = Duration::from_secs(3600);
 /// How often it is seen whether somebody has started again what is stopped.
 const STOPPED_EVERY: Duration = Duration::from_secs(10);
-/// How often the attempts of each minute go to the journal.
+/// How often the attempts of each minute go to the journal, with the storms as they are by then.
 const MINUTES_EVERY: Duration = Duration::from_secs(10);
+/// How many storms go with them.
+const STORMS_MAX: usize = 1000;
+/// How long an entry is waited for before what it is about goes on.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the session needs to respond.
 #[derive(Debug)]
@@ -94,6 +100,9 @@ impl State {
             is_blind: self.is_stale,
             gap_end,
             failures_since_gap: self.detector.failures_since(kind, id, since),
+            failures_since_hold: response
+                .and_then(|response| response.responder.answered(kind, id))
+                .map(|since| self.detector.failures_since(kind, id, since)),
             storm: self.detector.storm(kind, id),
             has_journal: response.is_some_and(|response| response.journal.trouble().is_none()),
             nodes: response.map(|response| response.nodes.clone()).unwrap_or_default(),
@@ -120,6 +129,10 @@ impl Session {
             let minutes = detector.drain_minutes();
             if !minutes.is_empty() {
                 response.journal.note(Entry::Attempts(minutes));
+                let ongoing = detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
+                for storm in ongoing.take(STORMS_MAX) {
+                    response.journal.note(Entry::Storm(Box::new(storm)));
+                }
             }
         }
     }
@@ -208,6 +221,7 @@ impl Session {
         };
         for (at, decision) in unsettled.iter().enumerate() {
             if decision.subject.kind != SubjectKind::SwarmService {
+                self.settle_stop(decision).await?;
                 continue;
             }
             let view = match self.client.service(&decision.subject.id).await {
@@ -223,6 +237,19 @@ impl Session {
             let outcome = Responder::outcome_of(decision, view.as_ref());
             self.journal_settlement(decision, outcome, "found in the service's labels").await;
         }
+        Ok(())
+    }
+
+    async fn settle_stop(&self, decision: &Decision) -> Result<(), docker::Error> {
+        let containers = containers_of(&self.client, &decision.subject).await?;
+        let outcome = match &mut self.state().response {
+            Some(response) => response.responder.outcome_of_stop(&decision.subject, &containers),
+            None => return Ok(()),
+        };
+        if outcome != Outcome::Done {
+            self.journal(Entry::Hold { subject: decision.subject.clone(), mark: None }).await;
+        }
+        self.journal_settlement(decision, outcome, "found in the containers").await;
         Ok(())
     }
 
@@ -366,8 +393,20 @@ impl Session {
     async fn journal(&self, entry: Entry) {
         let journal = self.state().response.as_ref().map(|response| response.journal.clone());
         if let Some(journal) = journal {
-            journal.record(entry).await;
+            // A disk that hangs is no reason to let a storm go on: the entry is kept as soon as it can be.
+            let _ = tokio::time::timeout(JOURNAL_LIMIT, journal.record(entry)).await;
         }
+    }
+
+    /// Ends in the journal the storms that an earlier process left and that do not go on.
+    pub(super) async fn close_old_storms(&self) {
+        let (journal, ids, now) = {
+            let state = self.state();
+            let Some(response) = &state.response else { return };
+            let ongoing = state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
+            (response.journal.clone(), ongoing.map(|storm| storm.id).collect::<Vec<_>>(), state.clock.now())
+        };
+        journal.close_storms_not_in(&ids, now).await;
     }
 
     pub(super) fn say_later(&self, said: Said) {

@@ -1,15 +1,19 @@
 //! Stops plain containers and compose services, and lets go of what somebody started again.
 
 use super::decide::{Matter, decision_about};
-use super::{NEVER, Responder, Verdict, Wait};
-use crate::model::{Action, Author, Decision, LetGo, Outcome, Refusal, Storm, Subject, Timestamp};
+use super::{NEVER, Responder, Verdict};
+use crate::model::{Action, Author, Decision, LetGo, Outcome, Refusal, Subject, SubjectKind, Timestamp};
 use crate::respond::container::{ContainerView, StopMark, judge};
 use crate::respond::guard::Scene;
 use crate::respond::permit::Permit;
 
 /// A container subject as the maps of the responder name it, apart from services' ids.
 pub(super) fn key(subject: &Subject) -> String {
-    format!("{}/{}", subject.kind.as_str(), subject.id)
+    key_of(subject.kind, &subject.id)
+}
+
+pub(super) fn key_of(kind: SubjectKind, id: &str) -> String {
+    format!("{}/{id}", kind.as_str())
 }
 
 impl Responder {
@@ -33,9 +37,15 @@ impl Responder {
         due.map(|wait| wait.storm.subject.clone()).collect()
     }
 
-    pub(super) fn take_container_storm(&mut self, now: Timestamp, storm: &Storm) {
-        let wait = Wait { storm: storm.clone(), next: now, version: 0, failures: 0 };
-        self.container_storms.insert(key(&storm.subject), wait);
+    /// How a stop whose settlement nobody knows ended, by what the containers look like now. One that was not done
+    /// is not remembered.
+    pub fn outcome_of_stop(&mut self, subject: &Subject, containers: &[ContainerView]) -> Outcome {
+        let key = key(subject);
+        let is_done = self.stopped.get(&key).is_some_and(|(_, mark)| !mark.is_undone(containers));
+        if !is_done {
+            self.stopped.remove(&key);
+        }
+        if is_done { Outcome::Done } else { Outcome::NotDone }
     }
 
     /// What a look at a subject's containers leads to.
@@ -58,6 +68,9 @@ impl Responder {
             let storm = mark.storm.clone();
             self.stopped.remove(&key);
             self.leave_alone(&key, None, now);
+            if let Some(wait) = self.container_storms.get_mut(&key) {
+                (wait.answered, wait.next) = (Some(now), now);
+            }
             self.counters.let_go += 1;
             let why = "somebody started it, or gave it a restart policy".to_owned();
             return Verdict::LetGo(LetGo { at: now, subject: subject.clone(), storm, template: String::new(), why });

@@ -147,9 +147,11 @@ impl Responder {
         }
         self.said.remove(&view.id);
         self.credits.remove(&view.id);
-        self.leave_alone(&view.id, Some(view.template.clone()), now);
+        // A restarted squall sees an old change too.
+        let since = view.updated.unwrap_or(now).min(now);
+        self.leave_alone(&view.id, Some(view.template.clone()), since);
         if let Some(wait) = self.storms.get_mut(&view.id) {
-            wait.next = now;
+            (wait.answered, wait.next) = (Some(since), now);
         }
         if is_back {
             // Another manager's squall has brought it back.

@@ -222,6 +222,9 @@ impl Responder {
         let id = &decision.subject.id;
         let Some(mark) = permit.mark() else {
             self.held.remove(id);
+            if let Some(wait) = self.storms.get_mut(id) {
+                wait.answered = Some(now);
+            }
             return;
         };
         if decision.action == Action::Quarantine && mark.tries == 0 {
