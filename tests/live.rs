@@ -402,6 +402,7 @@ struct Running {
 impl Running {
     fn start(dir: &Path, mut command: Command) -> Self {
         let (out, err) = (dir.join("out"), dir.join("err"));
+        command.env("STATE_DIRECTORY", dir.join("state"));
         let child = command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap()).spawn().unwrap();
         Self { child, out, err }
     }
