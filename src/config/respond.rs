@@ -65,7 +65,7 @@ pub struct Journal {
     /// Where it is kept; `STATE_DIRECTORY`, as systemd sets it, where this is absent, else `/var/lib/squall` for root
     /// and `squall` in `XDG_STATE_HOME` for others.
     pub dir: Option<PathBuf>,
-    /// How long, 1 h to 10 years.
+    /// How long, 1 day to 10 years.
     pub keep: Span,
     /// How many MiB at most, 8 to 65,536.
     pub size_max_mib: u64,
@@ -177,8 +177,8 @@ impl Journal {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         const HOUR: u64 = 3600;
-        let (least, most) = (Duration::from_secs(HOUR), Duration::from_secs(10 * 365 * 24 * HOUR));
-        in_range("journal.keep", &self.keep, &least, &most, "1h to 87600h")?;
+        let (least, most) = (Duration::from_secs(24 * HOUR), Duration::from_secs(10 * 365 * 24 * HOUR));
+        in_range("journal.keep", &self.keep, &least, &most, "24h to 87600h")?;
         in_range("journal.size_max_mib", &self.size_max_mib, &8, &65_536, "8 to 65536")
     }
 }

@@ -192,6 +192,11 @@ impl Responder {
                     SubjectKind::SwarmService => (&mut self.storms, storm.subject.id.clone()),
                     _ => (&mut self.container_storms, containers::key(&storm.subject)),
                 };
+                if is_of_registry(storm.cause) {
+                    self.held.values_mut().filter(|held| is_of_registry(held.mark.cause)).for_each(|held| {
+                        held.next = held.next.min(now);
+                    });
+                }
                 match storms.get_mut(&key) {
                     // Its cause has changed: the response may be another.
                     Some(wait) => (wait.storm, wait.next) = ((**storm).clone(), now),

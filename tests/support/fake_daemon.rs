@@ -2,8 +2,9 @@
 //!
 //! By default it is a calm Swarm manager of Docker 20.10 that answers `/_ping`, `/version`, `/info`, `/nodes`,
 //! `/services`, `/tasks`, `/containers/json` and `/events`; the latter as moby does, with a ring of 256 events that
-//! `since` replays. Any path can be given another answer: `daemon.on("/tasks", |_| Answer::json("[]"))`. It runs on a
-//! thread of its own, so that tests of the compiled binary can use it too, and ends when it is dropped.
+//! `since` replays. Any path can be given another answer: `daemon.on("/tasks", |_| Answer::json("[]"))`; all that have
+//! none are asked of `on_any` first. It runs on a thread of its own, so that tests of the compiled binary can use it
+//! too, and ends when it is dropped.
 //!
 //! It knows HTTP as far as our client speaks it, and no filter.
 #![expect(clippy::unwrap_used, reason = "a test panics on a surprise")]
@@ -35,6 +36,9 @@ pub struct Request {
     pub version: Option<String>,
     /// Percent-decoded.
     pub query: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
     /// How often this path was asked for before.
     pub nth: usize,
 }
@@ -43,6 +47,11 @@ impl Request {
     /// A parameter of the query.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// A header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -61,7 +70,7 @@ pub enum Step {
 
 /// What is answered to a request.
 pub enum Answer {
-    /// A status, a content type and the steps of a chunked body.
+    /// A status, a content type and the steps of a chunked body; 204 and 304 have none.
     Body { status: u16, steps: Vec<Step> },
     /// An array of this many generated elements, made while it is sent.
     Generated { elements: usize, element: Box<dyn Fn(usize) -> String + Send> },
@@ -71,6 +80,8 @@ pub enum Answer {
     Never,
     /// The connection is closed without an answer.
     Close,
+    /// Another answer after this time.
+    Delayed { by: Duration, answer: Box<Self> },
 }
 
 impl Answer {
@@ -95,6 +106,16 @@ impl Answer {
         Self::Body { status: 200, steps }
     }
 
+    /// A status without a body.
+    pub fn status(status: u16) -> Self {
+        Self::Body { status, steps: Vec::new() }
+    }
+
+    /// The same, after this time.
+    pub fn after(self, by: Duration) -> Self {
+        Self::Delayed { by, answer: Box::new(self) }
+    }
+
     /// Adds a step to a body.
     pub fn then(mut self, step: Step) -> Self {
         if let Self::Body { steps, .. } = &mut self {
@@ -105,10 +126,12 @@ impl Answer {
 }
 
 type Handler = Arc<dyn Fn(&Request) -> Answer + Send + Sync>;
+type AnyHandler = Arc<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     handlers: HashMap<String, Handler>,
+    any_handler: Option<AnyHandler>,
     requests: Vec<Request>,
     counts: BTreeMap<String, usize>,
     ring: VecDeque<(i64, Vec<u8>)>,
@@ -120,6 +143,25 @@ impl State {
     fn open_streams(&mut self) -> usize {
         self.streams.retain(|stream| !stream.is_closed());
         self.streams.len()
+    }
+}
+
+/// The ring and the open streams of a daemon.
+#[derive(Clone)]
+pub struct Events(Arc<Mutex<State>>);
+
+impl Events {
+    /// Puts an event into the ring and onto all open streams.
+    pub fn emit(&self, time_nanos: i64, event: impl Into<Vec<u8>>) {
+        let event = event.into();
+        let mut state = self.0.lock().unwrap();
+        if state.ring.len() == RING_EVENTS {
+            state.ring.pop_front();
+        }
+        state.ring.push_back((time_nanos, event.clone()));
+        for stream in &state.streams {
+            let _ = stream.send(event.clone());
+        }
     }
 }
 
@@ -153,6 +195,11 @@ impl FakeDaemon {
         self.state().handlers.insert(path.to_owned(), Arc::new(handler));
     }
 
+    /// Answers the requests for paths that have no function of their own, where this one has an answer.
+    pub fn on_any(&self, handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) {
+        self.state().any_handler = Some(Arc::new(handler));
+    }
+
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
@@ -170,15 +217,12 @@ impl FakeDaemon {
 
     /// Puts an event into the ring and onto all open streams.
     pub fn emit(&self, time_nanos: i64, event: impl Into<Vec<u8>>) {
-        let event = event.into();
-        let mut state = self.state();
-        if state.ring.len() == RING_EVENTS {
-            state.ring.pop_front();
-        }
-        state.ring.push_back((time_nanos, event.clone()));
-        for stream in &state.streams {
-            let _ = stream.send(event.clone());
-        }
+        self.events().emit(time_nanos, event);
+    }
+
+    /// Where events go, for one who does not hold the daemon.
+    pub fn events(&self) -> Events {
+        Events(Arc::clone(&self.state))
     }
 
     /// Puts a container's event into the ring and onto all open streams, stamped now; returns the stamp.
@@ -346,25 +390,37 @@ async fn serve(
 /// One connection: request after request until one side has enough.
 async fn converse(mut stream: UnixStream, state: Arc<Mutex<State>>) -> std::io::Result<()> {
     let mut unread = Vec::new();
-    while let Some(head) = read_head(&mut stream, &mut unread).await? {
-        let (request, answer) = {
+    while let Some((head, body)) = read_request(&mut stream, &mut unread).await? {
+        let (request, mut answer) = {
             let mut state = state.lock().unwrap();
-            let mut request = parse(&head);
+            let mut request = parse(&head, body);
             let count = state.counts.entry(request.path.clone()).or_default();
             request.nth = *count;
             *count += 1;
             state.requests.push(request.clone());
             let handler = state.handlers.get(&request.path).cloned();
+            let any_handler = state.any_handler.clone();
             let is_mute = state.is_mute;
             drop(state);
             let answer = match handler {
                 _ if is_mute => Answer::Never,
                 Some(handler) => handler(&request),
-                None => default_answer(&request),
+                None => {
+                    let answer = any_handler.and_then(|handler| handler(&request));
+                    answer.unwrap_or_else(|| default_answer(&request))
+                }
             };
             (request, answer)
         };
+        while let Answer::Delayed { by, answer: delayed } = answer {
+            tokio::time::sleep(by).await;
+            answer = *delayed;
+        }
         match answer {
+            Answer::Body { status: status @ (204 | 304), .. } => {
+                send_head(&mut stream, status).await?;
+                continue;
+            }
             Answer::Body { status, steps } => {
                 send_head(&mut stream, status).await?;
                 for step in steps {
@@ -394,7 +450,7 @@ async fn converse(mut stream: UnixStream, state: Arc<Mutex<State>>) -> std::io::
             }
             Answer::Events => send_events(&mut stream, &state, &request).await?,
             Answer::Never => return until_closed(&mut stream).await,
-            Answer::Close => return Ok(()),
+            Answer::Close | Answer::Delayed { .. } => return Ok(()),
         }
         stream.write_all(b"0\r\n\r\n").await?;
     }
@@ -451,9 +507,12 @@ async fn until_closed(stream: &mut UnixStream) -> std::io::Result<()> {
 
 async fn send_head(stream: &mut UnixStream, status: u16) -> std::io::Result<()> {
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap();
-    let head = format!(
-        "HTTP/1.1 {status} Fake\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nDate: {date}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
+    // These two end with their head, whatever it says.
+    let body = match status {
+        204 | 304 => "",
+        _ => "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+    };
+    let head = format!("HTTP/1.1 {status} Fake\r\nApi-Version: 1.41\r\nDate: {date}\r\n{body}\r\n");
     stream.write_all(head.as_bytes()).await
 }
 
@@ -467,8 +526,8 @@ async fn send_piece(stream: &mut UnixStream, bytes: &[u8]) -> std::io::Result<()
     stream.write_all(&chunk).await
 }
 
-/// A request's head up to its blank line, its body passed over; None when the client is gone.
-async fn read_head(stream: &mut UnixStream, unread: &mut Vec<u8>) -> std::io::Result<Option<String>> {
+/// A request's head up to its blank line, and its body; None when the client is gone.
+async fn read_request(stream: &mut UnixStream, unread: &mut Vec<u8>) -> std::io::Result<Option<(String, Vec<u8>)>> {
     loop {
         if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&unread[..end]).into_owned();
@@ -482,8 +541,9 @@ async fn read_head(stream: &mut UnixStream, unread: &mut Vec<u8>) -> std::io::Re
                     return Ok(None);
                 }
             }
+            let body = unread[end + 4..whole].to_vec();
             unread.drain(..whole);
-            return Ok(Some(head));
+            return Ok(Some((head, body)));
         }
         if stream.read_buf(unread).await? == 0 {
             return Ok(None);
@@ -491,7 +551,7 @@ async fn read_head(stream: &mut UnixStream, unread: &mut Vec<u8>) -> std::io::Re
     }
 }
 
-fn parse(head: &str) -> Request {
+fn parse(head: &str, body: Vec<u8>) -> Request {
     let mut words = head.lines().next().unwrap_or_default().split(' ');
     let method = words.next().unwrap_or_default().to_owned();
     let target = words.next().unwrap_or_default();
@@ -501,7 +561,12 @@ fn parse(head: &str) -> Request {
         Some((version, rest)) => (Some(version.to_owned()), format!("/{rest}")),
         None => (None, path.to_owned()),
     };
-    Request { method, path, version, query: decode(query), nth: 0 }
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers = head.lines().skip(1).filter_map(header).collect();
+    Request { method, path, version, query: decode(query), headers, body, nth: 0 }
 }
 
 fn decode(text: &str) -> String {

@@ -1,5 +1,6 @@
 //! The private Swarm that tests/run starts, and squall run against it.
 #![expect(clippy::unwrap_used, reason = "a test panics on a surprise")]
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,6 +22,8 @@ pub(crate) struct Lab {
     env: BTreeMap<String, String>,
     /// nextest runs each test in a process of its own, so only the file system can make them take turns.
     _turn: File,
+    /// It was started for this test, and ends with it.
+    is_own: bool,
 }
 
 impl Lab {
@@ -29,15 +32,42 @@ impl Lab {
         let dir = std::env::var_os("SQUALL_LAB")
             .expect("SQUALL_LAB must name the directory of a running lab: use tests/run, or tests/lab/lab start DIR");
         let dir = PathBuf::from(dir);
-        let text = fs::read_to_string(dir.join("env")).expect("the lab of SQUALL_LAB has a file env: is it running?");
-        let env = text.lines().filter_map(|line| line.split_once('='));
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env = read_env(&dir);
         let turn = File::create(dir.join("turn")).unwrap();
         turn.lock().unwrap();
-        let lab = Self { dir, env, _turn: turn };
+        let lab = Self { dir, env, _turn: turn, is_own: false };
         lab.clear();
         lab.await_clear();
         lab
+    }
+
+    /// A lab of three managers beside the first, for as long as this test has its turn.
+    pub(crate) fn enter_managers() -> Self {
+        let first = Self::enter();
+        let dir = first.dir.with_file_name("lab3");
+        checked(run_lab(&["start3m", dir.to_str().unwrap()]), "lab start3m");
+        Self { env: read_env(&dir), dir, _turn: first._turn.try_clone().unwrap(), is_own: true }
+    }
+
+    /// The dockerd of a node is killed and stays away.
+    pub(crate) fn kill_docker(&self, node: usize) {
+        checked(run_lab(&["kill-docker", self.dir.to_str().unwrap(), &node.to_string()]), "lab kill-docker");
+    }
+
+    /// It comes back.
+    pub(crate) fn revive_docker(&self, node: usize) {
+        checked(run_lab(&["revive-docker", self.dir.to_str().unwrap(), &node.to_string()]), "lab revive-docker");
+    }
+
+    /// The same lab, seen from another of its nodes.
+    pub(crate) fn from_node(&self, node: usize) -> Self {
+        let mut env = self.env.clone();
+        if node > 1 {
+            for name in ["DOCKER_HOST", "LOG"] {
+                env.insert(name.to_owned(), self.var(&format!("{name}_{node}")).to_owned());
+            }
+        }
+        Self { dir: self.dir.clone(), env, _turn: self._turn.try_clone().unwrap(), is_own: false }
     }
 
     /// A value of the lab's own environment.
@@ -48,6 +78,11 @@ impl Lab {
     /// dockerd's log.
     pub(crate) fn log(&self) -> &str {
         self.var("LOG")
+    }
+
+    /// The directory that `s-mount-path` waits for.
+    pub(crate) fn appears(&self) -> PathBuf {
+        self.dir.join("appears")
     }
 
     /// `tests/lab/storms COMMAND DIR NAME...`.
@@ -65,14 +100,18 @@ impl Lab {
 
     /// `tests/lab/lab restart-docker`.
     pub(crate) fn restart_docker(&self) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
-        let run = Command::new(script).arg("restart-docker").arg(&self.dir).stdin(Stdio::null()).output().unwrap();
-        checked(run, "lab restart-docker");
+        checked(run_lab(&["restart-docker", self.dir.to_str().unwrap()]), "lab restart-docker");
     }
 
     /// What a docker command prints.
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         checked(self.docker_command(args).output().unwrap(), &format!("docker {args:?}"))
+    }
+
+    /// The same; `None` where it fails.
+    pub(crate) fn docker_says(&self, args: &[&str]) -> Option<String> {
+        let output = self.docker_command(args).output().unwrap();
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// squall, as somebody who sits at this Docker runs it.
@@ -82,6 +121,20 @@ impl Lab {
         squall.env_remove("DOCKER_CONTEXT").env_remove("SQUALL_CONFIG").env_remove("SQUALL_LOG").env("COLUMNS", "80");
         squall.stdin(Stdio::null());
         squall
+    }
+
+    /// What a squall command prints; it has to succeed.
+    pub(crate) fn squall_says(&self, args: &[&str]) -> String {
+        checked(self.squall(args).output().unwrap(), &format!("squall {args:?}"))
+    }
+
+    /// A service's specification, by name.
+    pub(crate) fn spec(&self, name: &str) -> Value {
+        let Value::Array(mut services) = serde_json::from_str(&self.docker(&["service", "inspect", name])).unwrap()
+        else {
+            panic!("no array")
+        };
+        services[0]["Spec"].take()
     }
 
     /// The exit status and the report of an audit.
@@ -167,8 +220,24 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.clear();
+        match (self.is_own, self.dir.ends_with("lab3")) {
+            (true, _) => drop(run_lab(&["stop", self.dir.to_str().unwrap()])),
+            // Seen from another node.
+            (false, true) => {}
+            (false, false) => self.clear(),
+        }
     }
+}
+
+fn run_lab(args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
+    Command::new(script).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn read_env(dir: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(dir.join("env")).expect("the lab of SQUALL_LAB has a file env: is it running?");
+    let env = text.lines().filter_map(|line| line.split_once('='));
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// `squall watch --format json`, and what it has said.
@@ -182,8 +251,14 @@ pub(crate) struct Watch {
 impl Watch {
     /// Starts it, and waits until it watches.
     pub(crate) fn start(lab: &Lab, dir: &Path) -> Self {
+        Self::start_with(lab, dir, &["--log", lab.log()])
+    }
+
+    /// The same with further arguments. `dir` holds what it says and its journal, and may be used again.
+    pub(crate) fn start_with(lab: &Lab, dir: &Path, args: &[&str]) -> Self {
         let (out, words) = (dir.join("watch.json"), dir.join("watch.log"));
-        let mut watch = lab.squall(&["watch", "--format", "json", "--log", lab.log()]);
+        let mut watch = lab.squall(&["watch", "--format", "json", "--state-dir"]);
+        watch.arg(dir.join("state")).args(args);
         let child = watch.stdout(File::create(&out).unwrap()).stderr(File::create(&words).unwrap()).spawn().unwrap();
         let mut watch = Self { child, out, words, started: Instant::now() };
         watch.until("it watches", 10, |watch| watch.words().contains("watching").then_some(()));
@@ -243,6 +318,12 @@ impl Watch {
         let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
         let lived = self.started.elapsed().as_secs();
         format!("at most {peak} resident, {:.2} s of processor time in {lived} s", ticks / TICKS_PER_SEC)
+    }
+
+    /// Ends it at once, wherever it is.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Ends it as a service manager does; returns its exit status.

@@ -3,3 +3,4 @@
 #![allow(unreachable_pub, reason = "a test binary has no public face")]
 
 pub mod fake_daemon;
+pub mod fake_swarm;

@@ -228,7 +228,7 @@ impl Responder {
     }
 
     /// Whether unrelated services fail at this storm's registry at once.
-    fn is_registry_incident(&self, storm: &Storm) -> bool {
+    pub(super) fn is_registry_incident(&self, storm: &Storm) -> bool {
         if !is_of_registry(storm.cause) || storm.registry.is_empty() {
             return false;
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{Matter, decision_of, salt};
 use super::{Holding, NEVER, Responder, Verdict, Wait};
-use crate::model::{Action, Author, Decision, Outcome, Refusal, TaskFact, Timestamp};
+use crate::model::{Action, Author, Decision, Outcome, Refusal, Response, TaskFact, Timestamp};
 use crate::respond::guard::{Scene, refusal_of_step};
 use crate::respond::health::{Progress, newest, progress, steady, wanted};
 use crate::respond::mark::{Before, Mark, Phase, Set, UNMET};
@@ -36,7 +36,7 @@ impl Responder {
         let is_new = mark.template != view.template;
         match mark.phase {
             Phase::Held => {
-                let Some(until) = mark.until else { return Verdict::Nothing };
+                let Some(until) = mark.until else { return self.soften(now, view, &mark, scene) };
                 let has_failed = !mark.set.holds_all() && progress(tasks, mark.version, 0) == Progress::Failed;
                 if has_failed {
                     return self.hold_again(now, view, &mark, tasks, scene);
@@ -94,6 +94,18 @@ impl Responder {
                 }
             },
         }
+    }
+
+    /// What was held for a person to undo before it was known that the registry fails many comes back by itself too.
+    fn soften(&mut self, now: Timestamp, view: &View, mark: &Mark, scene: &Scene) -> Verdict {
+        let storm = self.storms.get(&view.id).map(|wait| &wait.storm);
+        let is_incident = storm.is_some_and(|storm| self.is_registry_incident(storm));
+        if mark.by != Author::Breaker || !is_incident {
+            return Verdict::Nothing;
+        }
+        let until = Some(now.plus(self.settings.delay(0, salt(&view.id, 0))));
+        let new = Mark { response: Response::Backoff, until, at: now, ..mark.clone() };
+        self.step(now, view, scene, Action::Quarantine, mark, Some(new))
     }
 
     /// A watched attempt failed: what runs well stays, the rest is held for longer.
