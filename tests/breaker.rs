@@ -175,7 +175,7 @@ fn a_rich_service_is_given_back_byte_for_byte_and_keeps_its_credentials() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let state = state.to_str().unwrap();
-    for response in ["scale-to-zero", "pause", "backoff"] {
+    for response in ["scale-to-zero", "pause"] {
         lab.storms("create", &["c-rich"]);
         wait("it runs", 60, || (running(&lab, "c-rich") == 2).then_some(()));
         let before = lab.spec("c-rich");

@@ -272,7 +272,7 @@ fn pause(mark: &Mark, now: Timestamp) -> Duration {
 /// One attempt more than what runs: one replica, or one node of a global service, where it has run before if it can.
 fn first_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Set {
     match &mark.set {
-        Set::Replicas(running) => Set::Replicas(running + 1),
+        Set::Replicas(running) => Set::Replicas(running.saturating_add(1)),
         Set::Constraints(_) => {
             let mut running = steady(tasks, mark.version);
             running.sort_unstable();
