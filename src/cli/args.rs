@@ -145,6 +145,8 @@ pub(super) struct Status {
     /// How to print it
     #[arg(long, short = 'f', value_enum, default_value_t)]
     pub(super) format: ListFormat,
+    #[command(flatten)]
+    pub(super) journal: Journal,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -166,10 +168,10 @@ pub(super) struct Quarantine {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Release {
-    /// Services, by name or id
+    /// Services, by name or id; containers of this node, by name
     #[arg(required_unless_present = "all", value_name = "SERVICE")]
     pub(super) services: Vec<String>,
-    /// Everything that is held
+    /// Every service that is held
     #[arg(long, conflicts_with = "services")]
     pub(super) all: bool,
     #[command(flatten)]

@@ -41,9 +41,7 @@ pub(super) fn release(command: &Release, config: Option<&Path>) -> anyhow::Resul
     live::runtime()?.block_on(async {
         let (hand, journal) = connect(&config, &command.journal).await?;
         let services = match command.all {
-            true => {
-                hand.held().await.context("what is held cannot be listed")?.into_iter().map(|view| view.id).collect()
-            }
+            true => hand.everything().await.context("what is held cannot be listed")?,
             false => command.services.clone(),
         };
         let mut failed = 0;
@@ -51,7 +49,10 @@ pub(super) fn release(command: &Release, config: Option<&Path>) -> anyhow::Resul
             let released = match hand.release(service).await {
                 // It may be a container's name: those are no services, and on a plain host there are none.
                 Err(HandError::Docker(error)) if error.is_not_found() || error.is_no_manager() => {
-                    hand.start(service).await
+                    match hand.start(service).await {
+                        Err(HandError::Refused(Refusal::Gone)) => Err(HandError::Docker(error)),
+                        started => started,
+                    }
                 }
                 released => released,
             };
@@ -81,7 +82,9 @@ async fn connect(config: &Config, flags: &JournalFlags) -> anyhow::Result<(Hand,
 /// Why a service was not changed, and what to do.
 fn explain(service: &str, error: &HandError) -> String {
     let why = match error {
-        HandError::Docker(error) if error.is_not_found() => return format!("no service {service}"),
+        HandError::Docker(error) if error.is_not_found() => {
+            return format!("no service {service}, and no container of that name is stopped");
+        }
         HandError::Docker(error) => return format!("{service}: {error}"),
         HandError::Raced => "somebody keeps changing it: try again",
         HandError::Refused(refusal) => match refusal {

@@ -1,5 +1,5 @@
 //! `squall status`: what is held, since when, why, and what happens next. It is in the services' labels, so it needs
-//! no daemon of squall's.
+//! no daemon of squall's; what is stopped of a node's own containers is in that node's journal.
 
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use super::args::{ListFormat, Status};
 use super::exit::Exit;
 use super::{live, render};
 use crate::daemon::{Hand, wall_clock};
-use crate::model::{Author, Cause, Mode, Response, Timestamp};
-use crate::respond::{Before, Phase, Set, View};
+use crate::journal::History;
+use crate::model::{Author, Cause, Mode, Response, Subject, Timestamp};
+use crate::respond::{Before, Phase, Set, StopMark, View};
 
 /// The `schema` of the JSON object.
 const SCHEMA: &str = "squall.status/1";
@@ -43,8 +44,20 @@ struct Line {
 
 pub(super) fn run(command: &Status, config: Option<&Path>) -> anyhow::Result<Exit> {
     let config = live::docker_config(config, &command.docker)?;
-    let held = live::runtime()?.block_on(async { anyhow::Ok(Hand::connect(&config).await?.held().await?) })?;
-    let held: Vec<Line> = held.iter().map(line).collect();
+    let held = live::runtime()?.block_on(async {
+        match Hand::connect(&config).await?.held().await {
+            // A worker's or a plain host's containers are in its own journal.
+            Err(error) if error.is_no_manager() => Ok(Vec::new()),
+            held => anyhow::Ok(held?),
+        }
+    })?;
+    let journal = live::journal(&config, &command.journal).map(|settings| History::open(&settings.dir));
+    let stopped = match journal {
+        Ok(Ok(history)) => history.holds()?,
+        // Nothing of this node is stopped by a squall that keeps no journal here.
+        _ => Vec::new(),
+    };
+    let held: Vec<Line> = held.iter().map(line).chain(stopped.iter().filter_map(stopped_line)).collect();
     match command.format {
         ListFormat::Json => render::say(&serde_json::to_string(&Report { schema: SCHEMA, held })?)?,
         ListFormat::Table if held.is_empty() => render::say("nothing is held")?,
@@ -66,6 +79,25 @@ pub(super) fn run(command: &Status, config: Option<&Path>) -> anyhow::Result<Exi
         }
     }
     Ok(Exit::Calm)
+}
+
+/// A container or compose service of this node.
+fn stopped_line((subject, text): &(Subject, String)) -> Option<Line> {
+    let mark = StopMark::read(text)?;
+    Some(Line {
+        service: subject.name.clone(),
+        id: subject.id.clone(),
+        stack: subject.stack.clone(),
+        phase: Phase::Held.as_str(),
+        response: Response::from_word(&mark.response),
+        by: Some(Author::Breaker),
+        storm: Some(mark.storm),
+        cause: Cause::from_word(&mark.cause),
+        since: Timestamp::parse(&mark.since).ok(),
+        until: None,
+        tries: None,
+        next: format!("nothing, till squall release {}", subject.name),
+    })
 }
 
 fn line(view: &View) -> Line {

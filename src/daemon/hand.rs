@@ -66,6 +66,23 @@ impl Hand {
         Ok(held)
     }
 
+    /// What can be given back: the ids of services by their labels, and the names of what is stopped by the journal.
+    ///
+    /// # Errors
+    /// When services cannot be listed; where there is no Swarm, and something is stopped, none is asked for.
+    pub async fn everything(&self) -> Result<Vec<String>, docker::Error> {
+        let stopped = match &self.journal {
+            Some(journal) => journal.holds().await,
+            None => Vec::new(),
+        };
+        let held = match self.held().await {
+            Err(error) if error.is_no_manager() && !stopped.is_empty() => Vec::new(),
+            held => held?,
+        };
+        let stopped = stopped.into_iter().map(|(subject, _)| subject.name);
+        Ok(held.into_iter().map(|view| view.id).chain(stopped).collect())
+    }
+
     /// Holds a service.
     ///
     /// # Errors

@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(500);
 const CLOSELY: Duration = Duration::from_secs(30);
 /// How long ago a failure may be for its service to be a suspect.
 const SUSPECT_FOR: Duration = Duration::from_secs(120);
+/// How long after a reconnect a gap may be found: the replay's 2 s, and the question why.
+const DOUBT: Duration = Duration::from_secs(4);
 /// How many gaps are kept for the report; the oldest go first.
 const GAPS_MAX: usize = 1000;
 
@@ -124,6 +126,8 @@ struct State {
     trouble: BTreeMap<Task, String>,
     /// Nothing has been listed since the daemon was lost: nobody looks.
     is_stale: bool,
+    /// Until when it may still turn out that events were missed while the daemon was lost.
+    doubt_until: Option<Instant>,
 }
 
 impl Session {
@@ -160,6 +164,7 @@ impl Session {
             no_log: None,
             trouble: BTreeMap::new(),
             is_stale: true,
+            doubt_until: None,
         };
         Ok(Self {
             log: usable_log(&config.log.source, &client),
@@ -364,6 +369,7 @@ impl Session {
             }
             Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why }) => {
                 let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
+                self.state().doubt_until = None;
                 self.note_gap(Gap { from, to, why: why.as_str().to_owned() }, say);
             }
         }
@@ -373,6 +379,7 @@ impl Session {
         let was_lost = self.state().lost.take().is_some();
         if was_lost {
             plan.resync(Instant::now());
+            self.state().doubt_until = Some(Instant::now() + DOUBT);
             say(Said::Back);
         }
     }

@@ -6,8 +6,8 @@ use governor::Quota;
 
 use crate::model::{EventClock, Limiter, Timestamp};
 
-/// The actions of an hour, all of them as burst. Half of them are kept for quarantines: trying again may wait, a storm
-/// may not. Who begins a watched attempt pays for its end too, so that an attempt that fails can always be stopped.
+/// The actions of an hour, all of them as burst. A quarter of them is kept for quarantines: trying again may wait, a
+/// storm may not. Who begins a watched attempt pays for its end too, so that an attempt that fails can always be stopped.
 #[derive(Debug)]
 pub(super) struct Budget {
     clock: EventClock,
@@ -18,10 +18,10 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(actions_per_hour: NonZeroU32) -> Self {
         let clock = EventClock::default();
-        // An attempt and its end are two.
-        let half = NonZeroU32::new(actions_per_hour.get() / 2).unwrap_or(NonZeroU32::MIN);
+        let for_tries = actions_per_hour.get() - actions_per_hour.get() / 4;
+        let for_tries = NonZeroU32::new(for_tries).unwrap_or(NonZeroU32::MIN);
         let limiter = |per_hour: NonZeroU32| clock.limiter(Quota::per_hour(per_hour));
-        Self { all: limiter(actions_per_hour), tries: limiter(half), clock }
+        Self { all: limiter(actions_per_hour), tries: limiter(for_tries), clock }
     }
 
     /// Takes one action; whether there was one.
@@ -33,9 +33,19 @@ impl Budget {
     /// Takes a watched attempt, with its end; whether there was one.
     pub(super) fn take_try(&self, now: Timestamp) -> bool {
         const TWO: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
+        self.take_both(now, TWO)
+    }
+
+    /// Takes a further step of what comes back; whether there was one.
+    pub(super) fn take_step(&self, now: Timestamp) -> bool {
+        self.take_both(now, NonZeroU32::MIN)
+    }
+
+    fn take_both(&self, now: Timestamp, actions: NonZeroU32) -> bool {
         self.clock.set(now);
-        // The smaller one first: what it refuses costs nothing.
-        self.tries.check_n(TWO).is_ok_and(|it| it.is_ok()) && self.all.check_n(TWO).is_ok_and(|it| it.is_ok())
+        // The larger one first: it is empty more often, and what it refuses costs the other nothing.
+        let is_left = |limiter: &Limiter| limiter.check_n(actions).is_ok_and(|it| it.is_ok());
+        is_left(&self.all) && is_left(&self.tries)
     }
 }
 
@@ -56,11 +66,11 @@ mod tests {
     }
 
     #[test]
-    fn trying_again_leaves_half_for_quarantines() {
+    fn trying_again_leaves_a_quarter_for_quarantines() {
         let budget = budget(60);
         let now = Timestamp::from_secs(1_000_000);
-        assert_eq!((0..100).filter(|_| budget.take_try(now)).count(), 15);
-        assert_eq!((0..100).filter(|_| budget.take(now)).count(), 30);
+        assert_eq!((0..22).filter(|_| budget.take_try(now)).count(), 22);
+        assert_eq!((0..100).filter(|_| budget.take(now)).count(), 16);
     }
 
     #[test]

@@ -163,6 +163,12 @@ impl StopMark {
         containers.iter().filter(is_ours).any(ContainerView::is_back)
     }
 
+    /// Whether each of them has the restart policy that it had.
+    pub(super) fn is_untouched(&self, containers: &[ContainerView]) -> bool {
+        let policy = |id: &str| containers.iter().find(|view| view.id == id).map(|view| &view.policy);
+        self.containers.iter().all(|stopped| policy(&stopped.id).is_none_or(|policy| *policy == stopped.policy))
+    }
+
     /// Whether none of them is there any more.
     pub(super) fn is_gone(&self, containers: &[ContainerView]) -> bool {
         !self.containers.iter().any(|stopped| containers.iter().any(|view| view.id == stopped.id))

@@ -3,7 +3,7 @@
 use super::health::healthy;
 use super::settings::{Enforce, Settings};
 use super::spec::View;
-use crate::model::{Author, Refusal, Response, Storm, TaskFact, Timestamp};
+use crate::model::{Action, Author, Mode, Refusal, Response, Storm, TaskFact, Timestamp};
 
 /// What is so around a service at the moment of a decision.
 #[derive(Clone, Debug, Default)]
@@ -105,10 +105,14 @@ impl Case<'_> {
 }
 
 /// What refuses a further step of a quarantine, the budget apart.
-pub(super) fn refusal_of_step(settings: &Settings, view: &View, scene: &Scene) -> Option<Refusal> {
+pub(super) fn refusal_of_step(settings: &Settings, view: &View, scene: &Scene, action: Action) -> Option<Refusal> {
+    // A paused replicated service is in a rollout that never ends: squall's own.
+    let is_own = matches!((&view.mark, view.mode), (Ok(Some(mark)), Mode::Replicated(_)) if mark.is_by_placement());
+    let is_rolling = view.is_rolling && !is_own && matches!(action, Action::Probe | Action::Raise);
     match () {
         () if view.is_ignored == Ok(true) => Some(Refusal::Ignored),
         () if view.is_ignored.is_err() => Some(Refusal::BadLabel),
+        () if is_rolling => Some(Refusal::Rollout),
         () if !scene.leads => Some(Refusal::NotLeader),
         () if scene.is_blind => Some(Refusal::EvidenceGap),
         () if !settings.act => Some(Refusal::NotEnforced),

@@ -8,6 +8,8 @@ use crate::model::{Mode, TaskFact, TaskState, Timestamp};
 /// How long a replica of a slot that loops has to run until it counts as healthy, at least: an attempt that fails
 /// within its first seconds is the common one.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// How long at most, however slow the loop is.
+const HEALTHY_AT_LAST: Duration = Duration::from_secs(300);
 /// How often a slot has to have failed since the storm began for it to loop.
 const LOOP_FAILURES: usize = 2;
 
@@ -24,13 +26,13 @@ pub(super) fn healthy<'a>(tasks: &'a [TaskFact<'a>], onset: Timestamp, now: Time
     slots.into_iter().filter(|(_, tasks)| is_healthy(tasks, onset, now)).map(|(slot, _)| slot).collect()
 }
 
-/// The longest loop period that the tasks of one slot show; zero where they show none.
-pub(super) fn period(tasks: &[TaskFact<'_>]) -> Duration {
-    let mut created: BTreeMap<Slot<'_>, Vec<Timestamp>> = BTreeMap::new();
-    for task in tasks {
-        created.entry(slot_of(task)).or_default().push(task.created);
+/// The longest loop period that the tasks of one slot show since the storm's onset; zero where they show none.
+pub(super) fn period(tasks: &[TaskFact<'_>], onset: Timestamp) -> Duration {
+    let mut ended: BTreeMap<Slot<'_>, Vec<Timestamp>> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| has_failed(task) && task.status_at >= onset) {
+        ended.entry(slot_of(task)).or_default().push(task.status_at);
     }
-    created.into_values().map(spacing).max().unwrap_or_default()
+    ended.into_values().map(spacing).max().unwrap_or_default()
 }
 
 /// How a watched attempt goes.
@@ -70,8 +72,9 @@ fn is_healthy(tasks: &[&TaskFact<'_>], onset: Timestamp, now: Timestamp) -> bool
     if looping().count() < LOOP_FAILURES {
         return true;
     }
-    let period = spacing(looping().map(|task| task.created).chain([running.created]).collect());
-    now.since(running.created) >= HEALTHY_AFTER.max(period * 2)
+    // From end to end: what ran well for weeks before it failed first is no part of the loop.
+    let period = spacing(looping().map(|task| task.status_at).chain([running.created]).collect());
+    now.since(running.created) >= HEALTHY_AFTER.max((period * 2).min(HEALTHY_AT_LAST))
 }
 
 /// The longest pause between two of the moments.

@@ -21,6 +21,8 @@ use crate::model::{
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
 const HANDS_OFF_MAX: usize = 10_000;
+/// How far a clock may go back before it is taken for set back.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// How long after a look that failed the next one is.
 const AFTER_A_FAILED_LOOK: Duration = Duration::from_secs(5);
 /// How many services are named to be looked at, at once.
@@ -35,6 +37,8 @@ pub struct Responder {
     storms: BTreeMap<String, Wait>,
     /// What is held, by service id.
     held: BTreeMap<String, Holding>,
+    /// By service id: when squall let go of a mark that may still be there.
+    let_go: BTreeMap<String, Timestamp>,
     /// By service id: not to be held again before.
     hands_off: BTreeMap<String, HandsOff>,
     /// What was said last about a service, so that it is said once.
@@ -42,12 +46,16 @@ pub struct Responder {
     /// The storms of containers that are not answered yet, and what of them is stopped.
     container_storms: BTreeMap<String, Wait>,
     stopped: BTreeMap<String, (Subject, StopMark)>,
+    /// Those of them that are stopped in part only.
+    unfinished: BTreeSet<String>,
     /// Services for which an action was paid that was not done.
     credits: BTreeSet<String>,
     services: u64,
     leads: bool,
     listing: Listing,
     counters: Counters,
+    /// The time of the last call that asks what is due.
+    latest: Timestamp,
 }
 
 /// A storm that is not answered yet.
@@ -156,10 +164,13 @@ impl Responder {
             settings,
             storms: BTreeMap::new(),
             held: BTreeMap::new(),
+            let_go: BTreeMap::new(),
+            latest: Timestamp::from_nanos(i64::MIN),
             hands_off: BTreeMap::new(),
             said: BTreeMap::new(),
             container_storms: BTreeMap::new(),
             stopped: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
             credits: BTreeSet::new(),
             services: 0,
             leads: false,
@@ -176,10 +187,18 @@ impl Responder {
                 self.budget.take(decision.at);
             }
             if decision.action == Action::Quarantine {
-                self.leave_alone(&decision.subject.id, None, decision.at);
+                let key = match decision.subject.kind {
+                    SubjectKind::SwarmService => decision.subject.id.clone(),
+                    _ => containers::key(&decision.subject),
+                };
+                self.leave_alone(&key, None, decision.at);
             }
         }
         for let_go in let_goes {
+            self.let_go.insert(let_go.subject.id.clone(), let_go.at);
+            if now.since(let_go.at) > self.settings.cool_down {
+                continue;
+            }
             self.leave_alone(&let_go.subject.id, Some(let_go.template.clone()), let_go.at);
         }
     }
@@ -212,6 +231,7 @@ impl Responder {
             }
             Notice::Subsided(storm) => {
                 self.storms.remove(&storm.subject.id);
+                self.credits.remove(&storm.subject.id);
                 if !self.held.contains_key(&storm.subject.id) {
                     self.said.remove(&storm.subject.id);
                 }
@@ -267,11 +287,34 @@ impl Responder {
         }
     }
 
-    /// The services that want a look now, the most urgent first: a storm that nobody stops, then what is held.
-    pub fn due(&self, now: Timestamp) -> Vec<String> {
-        let storms = self.storms.iter().filter(|(id, wait)| wait.next <= now && !self.is_holding(id));
-        let held = self.held.iter().filter(|(_, held)| held.next <= now);
-        storms.map(|(id, _)| id).chain(held.map(|(id, _)| id)).take(LOOKS_MAX).cloned().collect()
+    /// The services that want a look now, those first that have waited longest.
+    pub fn due(&mut self, now: Timestamp) -> Vec<String> {
+        self.follow_the_clock(now);
+        let storms = self.storms.iter().filter(|(id, _)| !self.is_holding(id)).map(|(id, wait)| (wait.next, id));
+        let held = self.held.iter().map(|(id, held)| (held.next, id));
+        let mut due: Vec<(Timestamp, &String)> = storms.chain(held).filter(|(next, _)| *next <= now).collect();
+        due.sort_unstable();
+        due.dedup_by_key(|(_, id)| *id);
+        due.into_iter().take(LOOKS_MAX).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// A clock that was set back must not make everything wait for as long: what waits is looked at, and the hour's
+    /// actions are counted anew.
+    fn follow_the_clock(&mut self, now: Timestamp) {
+        let is_back = self.latest.since(now) > CLOCK_STEP && self.latest > now;
+        self.latest = now;
+        if !is_back {
+            return;
+        }
+        let waits = self.storms.values_mut().chain(self.container_storms.values_mut()).map(|wait| &mut wait.next);
+        waits.filter(|next| **next < NEVER).for_each(|next| *next = (*next).min(now));
+        for held in self.held.values_mut() {
+            held.running_since = None;
+            held.next = if held.next < NEVER { held.next.min(now) } else { NEVER };
+        }
+        let until = now.plus(self.settings.cool_down);
+        self.hands_off.values_mut().for_each(|off| off.until = off.until.min(until));
+        self.budget = Budget::new(self.settings.actions_per_hour);
     }
 
     /// When the next service wants a look.
@@ -302,6 +345,13 @@ impl Responder {
         }
         if let Some(held) = self.held.get_mut(id) {
             held.next = next;
+        }
+    }
+
+    /// The same for the containers of a subject.
+    pub fn put_off_containers(&mut self, now: Timestamp, subject: &Subject) {
+        if let Some(wait) = self.container_storms.get_mut(&containers::key(subject)) {
+            wait.next = now.plus(AFTER_A_FAILED_LOOK);
         }
     }
 
@@ -340,6 +390,9 @@ impl Responder {
 
     fn leave_alone(&mut self, id: &str, template: Option<String>, since: Timestamp) {
         let until = since.plus(self.settings.cool_down);
+        // Two reasons to leave it alone: the longer one holds.
+        let until =
+            until.max(self.hands_off.get(id).filter(|off| off.template == template).map_or(until, |off| off.until));
         self.hands_off.insert(id.to_owned(), HandsOff { template, until });
         if self.hands_off.len() > HANDS_OFF_MAX
             && let Some(first) = self.hands_off.iter().min_by_key(|(_, off)| off.until).map(|(id, _)| id.clone())

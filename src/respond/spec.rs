@@ -82,10 +82,10 @@ impl View {
     }
 
     /// What is to be restored when this is changed as `response` asks: of a global service, and of a paused one, the
-    /// placement; else the replicas.
+    /// placement; else the replicas. `None` where it cannot be held: a job, or what somebody has scaled to zero.
     pub(super) fn before(&self, response: Response) -> Option<Before> {
         match (self.mode, response) {
-            (_, Response::Observe) | (Mode::Job | Mode::Other, _) => None,
+            (_, Response::Observe) | (Mode::Job | Mode::Other | Mode::Replicated(0), _) => None,
             (Mode::Replicated(replicas), Response::ScaleToZero | Response::Backoff) => {
                 Some(Before::Replicas(self.has_replicas.then_some(replicas)))
             }
@@ -165,7 +165,12 @@ fn restore_placement(spec: &mut Map<String, Value>, was: Placement, set: &[Strin
     let Some(Value::Object(template)) = spec.get_mut("TaskTemplate") else { return };
     let Some(Value::Object(placement)) = template.get_mut("Placement") else { return };
     if let Some(Value::Array(constraints)) = placement.get_mut("Constraints") {
-        constraints.retain(|constraint| constraint.as_str().is_none_or(|text| !set.iter().any(|ours| ours == text)));
+        // One for each, from the end, where they were added: the service may have an equal one of its own.
+        for ours in set {
+            if let Some(at) = constraints.iter().rposition(|constraint| constraint.as_str() == Some(ours)) {
+                constraints.remove(at);
+            }
+        }
         if constraints.is_empty() {
             match was {
                 Placement::NullConstraints => placement.insert("Constraints".to_owned(), Value::Null),
@@ -251,11 +256,10 @@ fn placement_of(spec: &Map<String, Value>) -> Placement {
 
 /// Which of the constraints are squall's: those that its mark names, and what no node meets.
 fn own_constraints(constraints: &[String], mark: Option<&Mark>) -> Vec<String> {
-    let is_own = |constraint: &&String| {
-        let is_marked = matches!(mark, Some(Mark { set: Set::Constraints(set), .. }) if set.contains(constraint));
-        is_marked || **constraint == UNMET
-    };
-    constraints.iter().filter(is_own).cloned().collect()
+    match mark {
+        Some(Mark { set: Set::Constraints(set), .. }) => set.clone(),
+        _ => constraints.iter().filter(|constraint| *constraint == UNMET).cloned().collect(),
+    }
 }
 
 fn template_of(spec: &Map<String, Value>, own_constraints: &[String]) -> String {

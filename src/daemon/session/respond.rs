@@ -3,6 +3,7 @@
 //! Decide → journal → act → journal the settlement. A process that dies in between leaves a decision without a
 //! settlement; the service's labels tell what became of it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,8 +24,12 @@ const LEADER_EVERY: Duration = Duration::from_secs(1);
 const NODES_FRESH: Duration = Duration::from_secs(5);
 /// How many decisions without a known settlement are remembered; the oldest go first.
 const UNSETTLED_MAX: usize = 1000;
+/// How long after it could not be found out how they ended it is tried again.
+const UNSETTLED_EVERY: Duration = Duration::from_secs(5);
 /// How far back the journal is asked what was done.
 const DONE_SINCE: Duration = Duration::from_secs(3600);
+/// How far back it is asked what was let go: the labels of such a service stay on it.
+const LET_GO_SINCE: Duration = Duration::from_secs(30 * 86_400);
 /// How often it is seen whether somebody has started again what is stopped.
 const STOPPED_EVERY: Duration = Duration::from_secs(10);
 /// How often the attempts of each minute go to the journal, with the storms as they are by then.
@@ -41,6 +46,8 @@ pub(super) struct Response {
     pub(super) journal: Journal,
     /// What was permitted, and nobody knows how it ended.
     unsettled: Vec<Decision>,
+    /// When that is looked at next.
+    unsettled_at: Instant,
     /// When it is asked next who leads.
     leader_at: Instant,
     leads: bool,
@@ -52,6 +59,8 @@ pub(super) struct Response {
     stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
     no_journal: Option<String>,
+    /// What became of the last action of a subject, where it failed: it is said once.
+    failing: BTreeMap<(SubjectKind, String), String>,
     /// To be said when the loop comes to it.
     to_say: Vec<Said>,
 }
@@ -62,13 +71,15 @@ impl Response {
         let mut responder = Responder::new(settings);
         let since = now.minus(DONE_SINCE);
         let done: Vec<Decision> = journal.done_since(since).await.into_iter().map(|(decision, _)| decision).collect();
-        responder.remember(now, &done, &journal.let_goes_since(since).await);
+        let let_goes = journal.let_goes_since(now.minus(LET_GO_SINCE)).await;
+        responder.remember(now, &done, &let_goes);
         responder.remember_stopped(journal.holds().await);
         let unsettled = journal.unsettled().await;
         Self {
             responder,
             journal,
             unsettled,
+            unsettled_at: Instant::now(),
             leader_at: Instant::now(),
             leads: false,
             nodes: Vec::new(),
@@ -76,6 +87,7 @@ impl Response {
             minutes_at: Instant::now(),
             stopped_at: Instant::now(),
             no_journal: None,
+            failing: BTreeMap::new(),
             to_say: Vec::new(),
         }
     }
@@ -85,7 +97,9 @@ impl Response {
         let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
         let leader = self.responder.is_busy().then_some(self.leader_at);
         let stopped = (!self.responder.stopped().is_empty()).then_some(self.stopped_at);
-        deadline.into_iter().chain(leader).chain(stopped).min()
+        // Also where nothing storms or is held any more.
+        let unsettled = (!self.unsettled.is_empty()).then_some(self.unsettled_at);
+        deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
     }
 }
 
@@ -97,7 +111,7 @@ impl State {
         let response = self.response.as_ref();
         Scene {
             leads: response.is_some_and(|response| response.leads),
-            is_blind: self.is_stale,
+            is_blind: self.is_stale || self.doubt_until.is_some_and(|until| Instant::now() < until),
             gap_end,
             failures_since_gap: self.detector.failures_since(kind, id, since),
             failures_since_hold: response
@@ -154,25 +168,32 @@ impl Session {
             }
         };
         let mut result = Ok(());
-        for subject in self.due_containers() {
-            self.look_at_containers(&subject).await?;
-        }
         for id in due {
-            match self.look_at(&id).await {
-                Ok(()) => {}
-                // What ails the daemon ails every look.
-                Err(error) if error.is_transient() => return Err(error),
-                Err(error) => {
-                    let mut state = self.state();
-                    let now = state.clock.now();
-                    if let Some(response) = &mut state.response {
-                        response.responder.put_off(now, &id);
-                    }
-                    result = Err(error);
+            if let Err(error) = self.look_at(&id).await {
+                self.tell(|responder, now| responder.put_off(now, &id));
+                let ails_all = error.is_transient();
+                result = Err(error);
+                if ails_all {
+                    // What ails the daemon ails every look; this one comes last the next time.
+                    return result;
                 }
             }
         }
+        for subject in self.due_containers() {
+            if let Err(error) = self.look_at_containers(&subject).await {
+                self.tell(|responder, now| responder.put_off_containers(now, &subject));
+                result = Err(error);
+            }
+        }
         result
+    }
+
+    fn tell(&self, tell: impl FnOnce(&mut Responder, Timestamp)) {
+        let mut state = self.state();
+        let now = state.clock.now();
+        if let Some(response) = &mut state.response {
+            tell(&mut response.responder, now);
+        }
     }
 
     /// The container subjects that want a look: those that storm, and now and then what is stopped.
@@ -216,37 +237,51 @@ impl Session {
     /// Finds out how permitted changes ended, whose answer was lost or whose process died.
     async fn settle_what_is_not(&self) -> Result<(), docker::Error> {
         let unsettled = match &mut self.state().response {
-            Some(response) => std::mem::take(&mut response.unsettled),
-            None => return Ok(()),
+            Some(response) if response.unsettled_at <= Instant::now() => std::mem::take(&mut response.unsettled),
+            _ => return Ok(()),
         };
+        let is_manager = self.role() == Role::Manager;
         for (at, decision) in unsettled.iter().enumerate() {
-            if decision.subject.kind != SubjectKind::SwarmService {
-                self.settle_stop(decision).await?;
+            if decision.subject.kind == SubjectKind::SwarmService && !is_manager {
                 continue;
             }
-            let view = match self.client.service(&decision.subject.id).await {
-                Ok(service) => View::read(&service),
-                Err(error) if error.is_not_found() => None,
-                Err(error) => {
-                    if let Some(response) = &mut self.state().response {
-                        response.unsettled.extend_from_slice(&unsettled[at..]);
-                    }
-                    return Err(error);
-                }
+            let result = match decision.subject.kind {
+                SubjectKind::SwarmService => self.settle_service(decision).await,
+                _ => self.settle_stop(decision).await,
             };
-            let outcome = Responder::outcome_of(decision, view.as_ref());
-            self.journal_settlement(decision, outcome, "found in the service's labels").await;
+            if let Err(error) = result {
+                if let Some(response) = &mut self.state().response {
+                    response.unsettled.extend_from_slice(&unsettled[at..]);
+                    response.unsettled_at = Instant::now() + UNSETTLED_EVERY;
+                }
+                return if error.is_transient() { Err(error) } else { Ok(()) };
+            }
         }
+        Ok(())
+    }
+
+    async fn settle_service(&self, decision: &Decision) -> Result<(), docker::Error> {
+        let view = match self.client.service(&decision.subject.id).await {
+            Ok(service) => View::read(&service),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        let outcome = Responder::outcome_of(decision, view.as_ref());
+        self.tell(|responder, now| responder.found(now, decision, outcome));
+        self.journal_settlement(decision, outcome, "found in the service's labels").await;
         Ok(())
     }
 
     async fn settle_stop(&self, decision: &Decision) -> Result<(), docker::Error> {
         let containers = containers_of(&self.client, &decision.subject).await?;
-        let outcome = match &mut self.state().response {
-            Some(response) => response.responder.outcome_of_stop(&decision.subject, &containers),
+        let (outcome, is_stopped) = match &mut self.state().response {
+            Some(Response { responder, .. }) => {
+                let outcome = responder.outcome_of_stop(&decision.subject, &containers);
+                (outcome, responder.is_stopped(&decision.subject))
+            }
             None => return Ok(()),
         };
-        if outcome != Outcome::Done {
+        if !is_stopped {
             self.journal(Entry::Hold { subject: decision.subject.clone(), mark: None }).await;
         }
         self.journal_settlement(decision, outcome, "found in the containers").await;
@@ -317,7 +352,9 @@ impl Session {
                 self.journal(Entry::LetGo(let_go.clone())).await;
                 self.say_later(Said::LetGo(let_go));
             }
-            Verdict::Gone(subject) => self.journal(Entry::Hold { subject, mark: None }).await,
+            Verdict::Gone(subject) => {
+                self.journal(Entry::Hold { subject, mark: None }).await;
+            }
             Verdict::Refused { .. } | Verdict::Nothing => {}
         }
         Ok(())
@@ -350,16 +387,24 @@ impl Session {
         let decision = permit.decision();
         let evidence = tasks.iter().map(record_of).collect();
         self.journal(Entry::Decision { decision: decision.clone(), evidence }).await;
-        if let Some(mark) = permit.stop_mark() {
-            // Before anything is stopped: how to undo it is written nowhere else.
-            self.journal(Entry::Hold { subject: decision.subject.clone(), mark: Some(mark.write()) }).await;
-        }
-        self.say_later(Said::Decided(decision.clone()));
-        let (outcome, detail, error) = match self.client.actuate(permit).await {
-            Ok(Actuated::Done) => (Outcome::Done, String::new(), None),
-            Ok(Actuated::Raced) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
+        // Before anything is stopped: how to undo it is written nowhere else.
+        let is_kept = match permit.stop_mark() {
+            Some(mark) => {
+                self.journal(Entry::Hold { subject: decision.subject.clone(), mark: Some(mark.write()) }).await
+            }
+            None => true,
+        };
+        let result = if is_kept { self.client.actuate(permit).await.map(Some) } else { Ok(None) };
+        let (outcome, detail, error) = match result {
+            Ok(None) => (Outcome::NotDone, "the journal could not be written".to_owned(), None),
+            Ok(Some(Actuated::Done)) => (Outcome::Done, String::new(), None),
+            Ok(Some(Actuated::Raced)) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
             Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
         };
+        let is_news = self.is_news(decision, outcome, &detail);
+        if is_news {
+            self.say_later(Said::Decided(decision.clone()));
+        }
         // Of containers each step may be repeated, and is.
         let is_unknown = permit.stop_mark().is_none() && error.as_ref().is_some_and(docker::Error::is_transient);
         {
@@ -376,25 +421,49 @@ impl Session {
             }
         }
         if !is_unknown {
-            self.journal_settlement(decision, outcome, &detail).await;
+            self.settle(decision, outcome, &detail, is_news).await;
         }
-        error.map_or(Ok(()), Err)
+        // What Docker refuses is settled, said, and tried again as that asks for: the daemon is not to blame.
+        error.filter(docker::Error::is_transient).map_or(Ok(()), Err)
+    }
+
+    /// Whether this end of an action is another than that of the one before it.
+    fn is_news(&self, decision: &Decision, outcome: Outcome, detail: &str) -> bool {
+        let mut state = self.state();
+        let Some(response) = &mut state.response else { return true };
+        let key = (decision.subject.kind, decision.subject.id.clone());
+        if outcome != Outcome::Failed {
+            response.failing.remove(&key);
+            return true;
+        }
+        if response.failing.len() >= UNSETTLED_MAX && !response.failing.contains_key(&key) {
+            return true;
+        }
+        response.failing.insert(key, detail.to_owned()).as_deref() != Some(detail)
     }
 
     async fn journal_settlement(&self, decision: &Decision, outcome: Outcome, detail: &str) {
+        self.settle(decision, outcome, detail, true).await;
+    }
+
+    async fn settle(&self, decision: &Decision, outcome: Outcome, detail: &str, is_news: bool) {
         let at = self.state().clock.now();
         let settlement = Settlement { decision: decision.id.clone(), at, outcome, detail: detail.to_owned() };
         self.journal(Entry::Settlement(settlement.clone())).await;
-        self.say_later(Said::Settled(decision.clone(), settlement));
+        if is_news {
+            self.say_later(Said::Settled(decision.clone(), settlement));
+        }
     }
 
     /// Writes it down before anything goes on. A journal in memory is said, and no reason to stop: a quarantine's
     /// state is in the service's labels.
-    async fn journal(&self, entry: Entry) {
+    /// Whether it is on disk.
+    async fn journal(&self, entry: Entry) -> bool {
         let journal = self.state().response.as_ref().map(|response| response.journal.clone());
-        if let Some(journal) = journal {
+        match journal {
             // A disk that hangs is no reason to let a storm go on: the entry is kept as soon as it can be.
-            let _ = tokio::time::timeout(JOURNAL_LIMIT, journal.record(entry)).await;
+            Some(journal) => tokio::time::timeout(JOURNAL_LIMIT, journal.record(entry)).await.unwrap_or(false),
+            None => false,
         }
     }
 

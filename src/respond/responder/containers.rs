@@ -41,11 +41,22 @@ impl Responder {
     /// is not remembered.
     pub fn outcome_of_stop(&mut self, subject: &Subject, containers: &[ContainerView]) -> Outcome {
         let key = key(subject);
-        let is_done = self.stopped.get(&key).is_some_and(|(_, mark)| !mark.is_undone(containers));
-        if !is_done {
-            self.stopped.remove(&key);
+        let Some((_, mark)) = self.stopped.get(&key) else { return Outcome::NotDone };
+        if !mark.is_undone(containers) {
+            return Outcome::Done;
         }
-        if is_done { Outcome::Done } else { Outcome::NotDone }
+        if mark.is_untouched(containers) {
+            self.stopped.remove(&key);
+        } else {
+            // Its policy was taken away: how to undo that has to stay known.
+            self.unfinished.insert(key);
+        }
+        Outcome::NotDone
+    }
+
+    /// Whether a subject is stopped, or in part.
+    pub fn is_stopped(&self, subject: &Subject) -> bool {
+        self.stopped.contains_key(&key(subject))
     }
 
     /// What a look at a subject's containers leads to.
@@ -60,19 +71,25 @@ impl Responder {
         if let Some((_, mark)) = self.stopped.get(&key) {
             if mark.is_gone(containers) {
                 self.stopped.remove(&key);
+                self.unfinished.remove(&key);
                 return Verdict::Gone(subject.clone());
+            }
+            if self.unfinished.contains(&key) {
+                let mark = mark.clone();
+                return self.stop_again(now, subject, &key, mark);
             }
             if !mark.is_undone(containers) {
                 return Verdict::Nothing;
             }
             let storm = mark.storm.clone();
+            let was: Vec<&str> = mark.containers.iter().map(|stopped| &*stopped.policy.name).collect();
+            let why = format!("somebody started it, or gave it a restart policy; it had been {}", was.join(", "));
             self.stopped.remove(&key);
             self.leave_alone(&key, None, now);
             if let Some(wait) = self.container_storms.get_mut(&key) {
                 (wait.answered, wait.next) = (Some(now), now);
             }
             self.counters.let_go += 1;
-            let why = "somebody started it, or gave it a restart policy".to_owned();
             return Verdict::LetGo(LetGo { at: now, subject: subject.clone(), storm, template: String::new(), why });
         }
         let (Some(storm), Some(wait)) = (&scene.storm, self.container_storms.get_mut(&key)) else {
@@ -103,11 +120,32 @@ impl Responder {
         self.refuse(decision)
     }
 
+    /// A step of a stop failed, or the process ended in between: each may be repeated, and is.
+    fn stop_again(&mut self, now: Timestamp, subject: &Subject, key: &str, mark: StopMark) -> Verdict {
+        let matter = Matter::of_stop(&mark);
+        let decision = decision_about(subject.clone(), matter, Action::Quarantine, Author::Breaker, now);
+        let refusal = match () {
+            () if !self.settings.act => Some(Refusal::NotEnforced),
+            () if !self.pay(key, now, Action::Quarantine) => Some(Refusal::ActionBudget),
+            () => None,
+        };
+        if refusal.is_some() {
+            return self.refuse(Decision { refusal, ..decision });
+        }
+        *self.counters.permitted.entry(Action::Quarantine).or_default() += 1;
+        Verdict::Permitted(Box::new(Permit::stop(decision, mark)))
+    }
+
     pub(super) fn settle_containers(&mut self, now: Timestamp, permit: &Permit, outcome: Outcome) {
         let subject = &permit.decision().subject;
         let key = key(subject);
         *self.counters.settled.entry(outcome).or_default() += 1;
         self.leave_alone(&key, None, now);
+        if outcome == Outcome::Done {
+            self.unfinished.remove(&key);
+        } else {
+            self.unfinished.insert(key.clone());
+        }
         if let Some(mark) = permit.stop_mark() {
             // Also where it was done in part: how to undo that has to stay known.
             self.stopped.insert(key, (subject.clone(), mark.clone()));

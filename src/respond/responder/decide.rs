@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Holding, Look, NEVER, Responder, Verdict, is_of_registry};
+use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict, is_of_registry};
 use crate::model::{
     Action, Author, Cause, Decision, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, fnv_64,
 };
@@ -20,7 +20,12 @@ const INCIDENT_STORMS: usize = 3;
 impl Responder {
     /// What a look at a service leads to.
     pub fn decide(&mut self, now: Timestamp, look: Look<'_>, scene: &Scene) -> Verdict {
-        let Some(view) = View::read(look.service) else { return Verdict::Nothing };
+        let Some(view) = View::read(look.service) else {
+            if let Some(id) = look.service.get("ID").and_then(serde_json::Value::as_str) {
+                self.put_off(now, id);
+            }
+            return Verdict::Nothing;
+        };
         let id = &view.id;
         if let Some(wait) = self.storms.get_mut(id) {
             wait.version = view.version;
@@ -30,7 +35,7 @@ impl Responder {
         }
         let was_held = self.is_holding(id);
         match &view.mark {
-            Ok(Some(mark)) if view.is_as(&mark.set) => {
+            Ok(Some(mark)) if view.is_as(&mark.set) && !self.has_let_go(id, mark) => {
                 self.adopt(now, &view, mark);
                 self.go_on(now, &view, look.tasks, scene)
             }
@@ -106,6 +111,23 @@ impl Responder {
         }
     }
 
+    /// Whether squall has let go of this mark, which somebody has left on the service.
+    fn has_let_go(&self, id: &str, mark: &Mark) -> bool {
+        self.let_go.get(id).is_some_and(|at| *at >= mark.at)
+    }
+
+    /// The outcome of a change whose answer was lost: it was found in the service's labels.
+    pub fn found(&mut self, now: Timestamp, decision: &Decision, outcome: Outcome) {
+        *self.counters.settled.entry(outcome).or_default() += 1;
+        if outcome == Outcome::Done {
+            let id = &decision.subject.id;
+            self.credits.remove(id);
+            if decision.action == Action::Quarantine {
+                self.leave_alone(id, None, decision.at.min(now));
+            }
+        }
+    }
+
     fn adopt(&mut self, now: Timestamp, view: &View, mark: &Mark) {
         match self.held.get_mut(&view.id) {
             None => self.hold(now, subject_of(view), mark.clone(), view.version),
@@ -130,7 +152,8 @@ impl Responder {
     fn let_go(&mut self, now: Timestamp, view: &View) -> Verdict {
         let Some(held) = self.held.get_mut(&view.id) else { return Verdict::Nothing };
         let mark = held.mark.clone();
-        let is_back = mark.phase == Phase::Returning && view.mark == Ok(None) && is_restored(view, &mark.before);
+        // Released by the leader's squall, or by this one, whose answer was lost.
+        let is_back = mark.phase != Phase::Held && view.mark == Ok(None) && is_restored(view, &mark.before);
         let why = match (&view.mark, &mark.set) {
             (Ok(None), _) => "its labels of squall's are gone: released by hand, or deployed anew".to_owned(),
             (Err(bad), _) => format!("its labels of squall's were changed: {bad}"),
@@ -149,6 +172,10 @@ impl Responder {
         self.credits.remove(&view.id);
         // A restarted squall sees an old change too.
         let since = view.updated.unwrap_or(now).min(now);
+        self.let_go.insert(view.id.clone(), now);
+        if self.let_go.len() > HANDS_OFF_MAX {
+            self.let_go.pop_first();
+        }
         self.leave_alone(&view.id, Some(view.template.clone()), since);
         if let Some(wait) = self.storms.get_mut(&view.id) {
             (wait.answered, wait.next) = (Some(since), now);
@@ -281,7 +308,7 @@ fn first_mark(settings: &Settings, case: &Case<'_>) -> Option<Mark> {
         at: case.now,
         until: (case.response == Response::Backoff).then(|| case.now.plus(delay)),
         tries: 0,
-        period: period(case.tasks),
+        period: period(case.tasks, storm.map_or(Timestamp::from_secs(0), |storm| storm.onset)),
         template: case.view.template.clone(),
         version: case.view.version,
         before,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{Matter, decision_of, salt};
 use super::{Holding, NEVER, Responder, Verdict, Wait};
-use crate::model::{Action, Author, Decision, Outcome, Refusal, Response, TaskFact, Timestamp};
+use crate::model::{Action, Author, Decision, Mode, Outcome, Refusal, Response, TaskFact, Timestamp};
 use crate::respond::guard::{Scene, refusal_of_step};
 use crate::respond::health::{Progress, newest, progress, steady, wanted};
 use crate::respond::mark::{Before, Mark, Phase, Set, UNMET};
@@ -18,10 +18,14 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(400);
 const CLOSELY: Duration = Duration::from_secs(15);
 /// How often afterwards, and what was brought back before a try that failed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long a watched attempt has to run at most, however slow the loop was.
+const STABLE_AT_LAST: Duration = Duration::from_secs(1800);
 /// How long each further step has to run: what fails at its start has failed by then.
 const STEP: Duration = Duration::from_secs(5);
 /// The most nodes of a global service that are kept out by a constraint each.
 const NODES_MAX: usize = 256;
+/// How long a watched attempt of a global service waits for a task on its node.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// How often in a row a change may be raced by others until it waits.
 const RACES_MAX: u32 = 5;
 /// The longest pause after changes that failed.
@@ -46,6 +50,11 @@ impl Responder {
                     return Verdict::Nothing;
                 }
                 let tries = if is_new { 0 } else { mark.tries };
+                if mark.is_by_placement() && scene.nodes.is_empty() {
+                    // No node is known that could take it.
+                    held.next = now.plus(STUCK_AFTER);
+                    return Verdict::Nothing;
+                }
                 let set = first_step(&mark, tasks, scene);
                 let new = Mark {
                     phase: Phase::Probation,
@@ -68,22 +77,38 @@ impl Responder {
             }
             Phase::Probation | Phase::Returning => match progress(tasks, mark.version, wanted(tasks, view.mode)) {
                 Progress::Failed => self.hold_again(now, view, &mark, tasks, scene),
+                Progress::Waiting if is_stuck(&mark, tasks, now) => {
+                    // The node is gone, drained, or not for this service: another is tried.
+                    match another_node(&mark, scene) {
+                        Some(set) => {
+                            let version = newest(tasks).max(view.version);
+                            let new = Mark { at: now, version, set, ..mark.clone() };
+                            self.step(now, view, scene, Action::Probe, &mark, Some(new))
+                        }
+                        None => {
+                            held.next = now.plus(STUCK_AFTER);
+                            Verdict::Nothing
+                        }
+                    }
+                }
                 Progress::Waiting => {
                     held.running_since = None;
-                    held.next = now.plus(pause(&mark, now));
+                    // Who does not lead looks when the service or the leader changes.
+                    held.next = if scene.leads { now.plus(pause(&mark, now)) } else { NEVER };
                     Verdict::Nothing
                 }
                 Progress::Running => {
                     let since = *held.running_since.get_or_insert(now);
                     let stable_for = match mark.phase {
-                        Phase::Probation => self.settings.stable_for.max(mark.period * 3),
+                        Phase::Probation => self.settings.stable_for.max((mark.period * 3).min(STABLE_AT_LAST)),
                         _ => STEP.min(self.settings.stable_for),
                     };
                     if now.since(since) < stable_for {
-                        held.next = now.plus(pause(&mark, now)).min(since.plus(stable_for));
+                        let next = now.plus(pause(&mark, now)).min(since.plus(stable_for));
+                        held.next = if scene.leads { next } else { NEVER };
                         return Verdict::Nothing;
                     }
-                    match next_step(&mark, tasks, scene) {
+                    match next_step(&mark, scene) {
                         Some(set) => {
                             let version = newest(tasks).max(view.version);
                             let new = Mark { phase: Phase::Returning, version, at: now, set, ..mark.clone() };
@@ -143,7 +168,7 @@ impl Responder {
         new: Option<Mark>,
     ) -> Verdict {
         let decision = decision_of(view, Matter::of_mark(old), action, Author::Breaker, now);
-        let mut refusal = refusal_of_step(&self.settings, view, scene);
+        let mut refusal = refusal_of_step(&self.settings, view, scene, action);
         if refusal.is_none() && !self.pay(&view.id, now, action) {
             refusal = Some(Refusal::ActionBudget);
         }
@@ -186,7 +211,7 @@ impl Responder {
         let is_paid = self.held.get(id).is_some_and(|held| held.is_paid);
         match action {
             Action::Probe => is_paid || self.budget.take_try(now),
-            Action::Raise => self.budget.take(now),
+            Action::Raise => self.budget.take_step(now),
             Action::Quarantine | Action::Release => is_paid || self.budget.take(now),
         }
     }
@@ -269,6 +294,21 @@ fn pause(mark: &Mark, now: Timestamp) -> Duration {
     if now.since(mark.at) < CLOSELY { LOOK_CLOSELY } else { LOOK }
 }
 
+/// Whether no task is made for a watched attempt of a global service.
+fn is_stuck(mark: &Mark, tasks: &[TaskFact<'_>], now: Timestamp) -> bool {
+    let is_probation = mark.phase == Phase::Probation && mark.is_by_placement();
+    is_probation && wanted(tasks, Mode::Global) == 0 && now.since(mark.at) >= STUCK_AFTER
+}
+
+/// The node after the one that a watched attempt was let onto.
+fn another_node(mark: &Mark, scene: &Scene) -> Option<Set> {
+    let Set::Constraints(constraints) = &mark.set else { return None };
+    let is_in = |node: &String| !constraints.iter().any(|constraint| keeps_out(constraint, node));
+    let at = scene.nodes.iter().position(is_in).map_or(0, |at| at + 1);
+    let next = scene.nodes.get(at).or(scene.nodes.first())?;
+    Some(Set::Constraints(vec![format!("node.id=={next}")]))
+}
+
 /// One attempt more than what runs: one replica, or one node of a global service, where it has run before if it can.
 fn first_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Set {
     match &mark.set {
@@ -288,21 +328,25 @@ fn first_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Set {
     }
 }
 
+/// Whether a constraint of squall's keeps a global service off a node.
+fn keeps_out(constraint: &str, node: &str) -> bool {
+    constraint.strip_prefix("node.id!=") == Some(node)
+        || constraint.strip_prefix("node.id==").is_some_and(|only| only != node)
+}
+
 /// Twice as many as run; `None` when there are no more.
-fn next_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Option<Set> {
+fn next_step(mark: &Mark, scene: &Scene) -> Option<Set> {
     match (&mark.set, mark.before) {
         (Set::Replicas(running), Before::Replicas(before)) => {
             let all = before.unwrap_or(1);
             (*running < all).then(|| Set::Replicas(running.saturating_mul(2).clamp(1, all)))
         }
         (Set::Constraints(constraints), _) => {
-            if constraints.is_empty() {
-                return None;
-            }
-            let running = steady(tasks, mark.version);
-            let is_running = |node: &&String| running.iter().any(|(_, known)| known == node);
-            let free: Vec<&String> = scene.nodes.iter().filter(|node| !is_running(node)).collect();
-            Some(keep_out(free.into_iter().skip(running.len().max(1)), false))
+            // Counted by what is let in, not by what runs: there may be nodes that it does not run on anyway.
+            let is_out = |node: &&String| constraints.iter().any(|constraint| keeps_out(constraint, node));
+            let out: Vec<&String> = scene.nodes.iter().filter(is_out).collect();
+            let let_in = scene.nodes.len() - out.len();
+            (!constraints.is_empty()).then(|| keep_out(out.into_iter().skip(let_in.max(1)), false))
         }
         (Set::Replicas(_), Before::Placement(_)) => None,
     }
