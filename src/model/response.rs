@@ -42,12 +42,12 @@ closed_set! {
         Observe => "observe",
         /// Neither a label, nor the allow-list, nor `enforce = "all"` opts it in.
         NotOptedIn => "not-opted-in",
+        /// It is held already.
+        Held => "held",
         /// It cannot be held without harm: a job, an ECS family, a mode that squall does not know.
         Unsupported => "unsupported",
         /// It is gone, or there is nothing to undo.
         Gone => "gone",
-        /// It is held already.
-        Held => "held",
         /// A rollout or rollback of Swarm's own is under way.
         Rollout => "rollout",
         /// Fewer failures than the policy asks for.

@@ -1,6 +1,7 @@
 //! The guards: each lets a proposal pass or refuses it for its own reason.
 
 use super::health::healthy;
+use super::mark::Mark;
 use super::settings::{Enforce, Settings};
 use super::spec::View;
 use crate::model::{Action, Author, Mode, Refusal, Response, Storm, TaskFact, Timestamp};
@@ -59,8 +60,8 @@ const GUARDS: [(Refusal, Guard); 14] = [
     (Refusal::BadLabel, |case| case.has_bad_label()),
     (Refusal::Observe, |case| case.response == Response::Observe),
     (Refusal::NotOptedIn, |case| !case.is_by_hand() && !case.is_opted_in),
-    (Refusal::Unsupported, |case| case.view.before(case.response).is_none()),
     (Refusal::Held, |case| matches!(&case.view.mark, Ok(Some(mark)) if case.view.is_as(&mark.set))),
+    (Refusal::Unsupported, |case| case.view.before(case.response).is_none()),
     (Refusal::Rollout, |case| case.view.is_rolling),
     (Refusal::TooFewFailures, |case| case.storm().is_some() && case.scene.failures() < case.settings.min_failures),
     (Refusal::TooYoung, |case| case.storm().is_some_and(|storm| case.now.since(storm.onset) < case.settings.min_age)),
@@ -105,14 +106,22 @@ impl Case<'_> {
 }
 
 /// What refuses a further step of a quarantine, the budget apart.
-pub(super) fn refusal_of_step(settings: &Settings, view: &View, scene: &Scene, action: Action) -> Option<Refusal> {
+pub(super) fn refusal_of_step(
+    settings: &Settings,
+    view: &View,
+    scene: &Scene,
+    action: Action,
+    mark: &Mark,
+) -> Option<Refusal> {
     // A paused replicated service is in a rollout that never ends: squall's own.
-    let is_own = matches!((&view.mark, view.mode), (Ok(Some(mark)), Mode::Replicated(_)) if mark.is_by_placement());
+    let is_own = mark.is_by_placement() && matches!(view.mode, Mode::Replicated(_));
     let is_rolling = view.is_rolling && !is_own && matches!(action, Action::Probe | Action::Raise);
+    // Any update resumes a rollout that Swarm has paused, over what still runs of the specification before.
+    let would_resume = view.is_rollout_paused && !is_own && !mark.set.holds_all();
     match () {
         () if view.is_ignored == Ok(true) => Some(Refusal::Ignored),
         () if view.is_ignored.is_err() => Some(Refusal::BadLabel),
-        () if is_rolling => Some(Refusal::Rollout),
+        () if is_rolling || would_resume => Some(Refusal::Rollout),
         () if !scene.leads => Some(Refusal::NotLeader),
         () if scene.is_blind => Some(Refusal::EvidenceGap),
         () if !settings.act => Some(Refusal::NotEnforced),

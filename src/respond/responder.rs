@@ -390,9 +390,10 @@ impl Responder {
 
     fn leave_alone(&mut self, id: &str, template: Option<String>, since: Timestamp) {
         let until = since.plus(self.settings.cool_down);
-        // Two reasons to leave it alone: the longer one holds.
-        let until =
-            until.max(self.hands_off.get(id).filter(|off| off.template == template).map_or(until, |off| off.until));
+        // Of two reasons to leave it alone the one that lasts longer holds.
+        if self.hands_off.get(id).is_some_and(|off| off.until > until) {
+            return;
+        }
         self.hands_off.insert(id.to_owned(), HandsOff { template, until });
         if self.hands_off.len() > HANDS_OFF_MAX
             && let Some(first) = self.hands_off.iter().min_by_key(|(_, off)| off.until).map(|(id, _)| id.clone())

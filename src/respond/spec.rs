@@ -33,6 +33,8 @@ pub struct View {
     has_replicas: bool,
     /// `UpdateStatus.State` is `updating` or `rollback_started`.
     pub is_rolling: bool,
+    /// It is `paused` or `rollback_paused`.
+    pub is_rollout_paused: bool,
     /// Sixteen hex digits of `Spec.TaskTemplate` apart from squall's constraints.
     pub template: String,
     /// What the label [`RESPONSE_LABEL`] says.
@@ -73,6 +75,7 @@ impl View {
             placement,
             has_replicas: service.pointer("/Spec/Mode/Replicated/Replicas").is_some(),
             is_rolling: matches!(text("/UpdateStatus/State"), Some("updating" | "rollback_started")),
+            is_rollout_paused: matches!(text("/UpdateStatus/State"), Some("paused" | "rollback_paused")),
             template: template_of(spec, &ours),
             constraints,
             response: response_of(&own),

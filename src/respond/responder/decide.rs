@@ -130,7 +130,11 @@ impl Responder {
 
     fn adopt(&mut self, now: Timestamp, view: &View, mark: &Mark) {
         match self.held.get_mut(&view.id) {
-            None => self.hold(now, subject_of(view), mark.clone(), view.version),
+            None => {
+                // What was paid and seemed not to be done: it was.
+                self.credits.remove(&view.id);
+                self.hold(now, subject_of(view), mark.clone(), view.version);
+            }
             Some(held) if held.mark == *mark && !held.is_let_go => held.version = view.version,
             Some(held) => {
                 let is_paid = held.is_paid && mark.phase != Phase::Held;
@@ -180,7 +184,9 @@ impl Responder {
         if let Some(wait) = self.storms.get_mut(&view.id) {
             (wait.answered, wait.next) = (Some(since), now);
         }
-        if is_back {
+        // What was changed long ago has been said, by the process before this one.
+        let is_old = now.since(since) > self.settings.cool_down;
+        if is_back || is_old {
             // Another manager's squall has brought it back.
             return Verdict::Nothing;
         }

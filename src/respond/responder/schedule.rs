@@ -41,8 +41,7 @@ impl Responder {
         match mark.phase {
             Phase::Held => {
                 let Some(until) = mark.until else { return self.soften(now, view, &mark, scene) };
-                let has_failed = !mark.set.holds_all() && progress(tasks, mark.version, 0) == Progress::Failed;
-                if has_failed {
+                if !mark.set.holds_all() && fails_within(&mark, tasks) {
                     return self.hold_again(now, view, &mark, tasks, scene);
                 }
                 if now < until && !is_new {
@@ -129,7 +128,12 @@ impl Responder {
             return Verdict::Nothing;
         }
         let until = Some(now.plus(self.settings.delay(0, salt(&view.id, 0))));
-        let new = Mark { response: Response::Backoff, until, at: now, ..mark.clone() };
+        // A paused service is tried one replica after another too.
+        let (before, set) = match (mark.before, view.before(Response::Backoff)) {
+            (Before::Placement(_), Some(before @ Before::Replicas(_))) => (before, Set::Replicas(0)),
+            (before, _) => (before, mark.set.clone()),
+        };
+        let new = Mark { response: Response::Backoff, until, at: now, before, set, ..mark.clone() };
         self.step(now, view, scene, Action::Quarantine, mark, Some(new))
     }
 
@@ -168,7 +172,7 @@ impl Responder {
         new: Option<Mark>,
     ) -> Verdict {
         let decision = decision_of(view, Matter::of_mark(old), action, Author::Breaker, now);
-        let mut refusal = refusal_of_step(&self.settings, view, scene, action);
+        let mut refusal = refusal_of_step(&self.settings, view, scene, action, old);
         if refusal.is_none() && !self.pay(&view.id, now, action) {
             refusal = Some(Refusal::ActionBudget);
         }
@@ -294,6 +298,20 @@ fn pause(mark: &Mark, now: Timestamp) -> Duration {
     if now.since(mark.at) < CLOSELY { LOOK_CLOSELY } else { LOOK }
 }
 
+/// Whether something fails of what was let run on before the last try failed: not what was scaled away, or is kept out.
+fn fails_within(mark: &Mark, tasks: &[TaskFact<'_>]) -> bool {
+    match &mark.set {
+        Set::Replicas(kept) => {
+            progress(tasks, mark.version, 0) == Progress::Failed && (steady(tasks, mark.version).len() as u64) < *kept
+        }
+        Set::Constraints(constraints) => {
+            let is_in = |task: &&TaskFact<'_>| !constraints.iter().any(|known| keeps_out(known, &task.node_id));
+            let within: Vec<TaskFact<'_>> = tasks.iter().filter(is_in).cloned().collect();
+            progress(&within, mark.version, 0) == Progress::Failed
+        }
+    }
+}
+
 /// Whether no task is made for a watched attempt of a global service.
 fn is_stuck(mark: &Mark, tasks: &[TaskFact<'_>], now: Timestamp) -> bool {
     let is_probation = mark.phase == Phase::Probation && mark.is_by_placement();
@@ -309,7 +327,7 @@ fn another_node(mark: &Mark, scene: &Scene) -> Option<Set> {
     Some(Set::Constraints(vec![format!("node.id=={next}")]))
 }
 
-/// One attempt more than what runs: one replica, or one node of a global service, where it has run before if it can.
+/// One attempt more than what runs: one replica, or one node of a global service, each time another.
 fn first_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Set {
     match &mark.set {
         Set::Replicas(running) => Set::Replicas(running.saturating_add(1)),
@@ -317,9 +335,12 @@ fn first_step(mark: &Mark, tasks: &[TaskFact<'_>], scene: &Scene) -> Set {
             let mut running = steady(tasks, mark.version);
             running.sort_unstable();
             let is_running = |node: &&String| running.iter().any(|(_, known)| known == node);
-            let last = tasks.iter().max_by_key(|task| task.created).map(|task| &*task.node_id);
             let free: Vec<&String> = scene.nodes.iter().filter(|node| !is_running(node)).collect();
-            let next = free.iter().copied().find(|node| Some(node.as_str()) == last).or(free.first().copied());
+            // One after another of those that it has run on; any where it has run on none of them.
+            let known = free.iter().copied().filter(|node| tasks.iter().any(|task| task.node_id == node.as_str()));
+            let known: Vec<&String> = known.collect();
+            let turn = if known.is_empty() { &free } else { &known };
+            let next = turn.get(mark.tries as usize % turn.len().max(1)).copied();
             match next {
                 Some(next) if running.is_empty() => Set::Constraints(vec![format!("node.id=={next}")]),
                 next => keep_out(free.iter().copied().filter(|node| Some(*node) != next), false),
