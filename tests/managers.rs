@@ -24,7 +24,7 @@ struct Managers {
 impl Managers {
     fn start(respond: &str) -> Self {
         let lab = Lab::enter_managers();
-        let nodes: Vec<Lab> = (1..=MANAGERS).map(|node| lab.from_node(node)).collect();
+        let nodes: Vec<Lab> = (1..=MANAGERS).map(|node| lab.at_node(node)).collect();
         let dirs: Vec<_> = nodes.iter().map(|_| tempfile::tempdir().unwrap()).collect();
         let watch = |(node, dir): (&Lab, &tempfile::TempDir)| {
             let path = dir.path().join("squall.toml");

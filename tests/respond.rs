@@ -1345,7 +1345,7 @@ fn a_process_with_empty_memory_takes_over_what_it_finds_held() {
     lab.responder = Responder::new(acting());
     lab.responder.lead(lab.now, true);
     lab.list(10);
-    assert_eq!(lab.responder.held().map(|held| held.mark).collect::<Vec<_>>(), [mark.clone()]);
+    assert!(lab.responder.held().map(|held| held.mark).eq([mark.clone()]), "it knows what is held");
     let written = lab.writes.len();
     lab.run(secs(200), |lab| lab.writes.len() > written);
     let probed = lab.writes[written].0;

@@ -60,7 +60,7 @@ impl Lab {
     }
 
     /// The same lab, seen from another of its nodes.
-    pub(crate) fn from_node(&self, node: usize) -> Self {
+    pub(crate) fn at_node(&self, node: usize) -> Self {
         let mut env = self.env.clone();
         if node > 1 {
             for name in ["DOCKER_HOST", "LOG"] {
