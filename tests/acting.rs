@@ -452,13 +452,13 @@ fn guarded() -> Vec<Guarded> {
         Guarded { refusal: Refusal::NotEnforced, args: &[], ..Guarded::default() },
         Guarded {
             refusal: Refusal::ActionBudget,
-            respond: "actions_per_hour = 1\n",
+            respond: "actions_per_hour = 4\n",
             arrange: |bench| {
-                for name in ["web", "also"] {
+                for name in ["web", "also", "third", "fourth", "fifth"] {
                     bench.add_loop(name, 2, &[("squall.response", "scale-to-zero")]);
                 }
             },
-            writes: 1,
+            writes: 4,
             ..Guarded::default()
         },
     ]
@@ -1141,6 +1141,7 @@ fn with_nothing_held_there_is_nothing_to_release() {
     let bench = Bench::swarm();
     let output = bench.by_hand(&["release", "--all"]);
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is held\n");
     assert!(bench.swarm.writes().is_empty());
 }
 
@@ -1166,8 +1167,8 @@ fn all_that_is_released_has_what_is_stopped_of_a_host_without_swarm() {
 fn status_without_swarm_is_no_stack_of_errors() {
     let bench = Bench::plain();
     let output = bench.squall(&["status"]).output().unwrap();
-    println!("{:?} {:?} {:?}", output.status.code(), String::from_utf8_lossy(&output.stdout), stderr(&output));
-    assert!(stderr(&output).lines().count() <= 1, "{}", stderr(&output));
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing is held\n");
 }
 
 #[test]
@@ -1183,11 +1184,12 @@ fn a_worker_says_where_to_ask() {
     for path in ["/services", "/tasks", "/nodes", "/services/web"] {
         bench.swarm.daemon().on(path, move |_| Answer::error(503, why));
     }
-    assert_one_sentence(&bench.by_hand(&["quarantine", "web"]), "manager");
-    assert_one_sentence(&bench.by_hand(&["release", "--all"]), "manager");
-    let release = bench.by_hand(&["release", "web"]);
-    println!("{}", stderr(&release));
-    assert_one_sentence(&release, "web");
+    for args in [&["quarantine", "web"][..], &["release", "web"], &["release", "--all"]] {
+        assert_one_sentence(&bench.by_hand(args), "is a swarm worker: run squall on a manager");
+    }
+    let status = bench.squall(&["status"]).output().unwrap();
+    assert_one_sentence(&status, "is a swarm worker: run squall on a manager");
+    assert!(status.stdout.is_empty(), "that nothing is held is not known here");
     assert!(bench.swarm.writes().is_empty());
 }
 

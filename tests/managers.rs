@@ -97,13 +97,15 @@ fn wait<T>(what: &str, secs: u64, mut answer: impl FnMut() -> Option<T>) -> T {
 enum Moment {
     /// The storm is about to trip the breaker.
     Before,
-    /// The change is permitted, and on its way.
+    /// It trips: the change is decided, and on its way.
     Within,
+    /// The change is done, and told.
+    After,
 }
 
 #[test]
 fn when_the_leader_dies_within_an_action_the_next_one_settles_it_once() {
-    for moment in [Moment::Before, Moment::Within] {
+    for moment in [Moment::Before, Moment::Within, Moment::Within, Moment::After] {
         let mut managers = Managers::start("response = \"scale-to-zero\"");
         let leader = wait("a leader", 20, || managers.leader(None));
         let survivor = leader % MANAGERS + 1;
@@ -117,9 +119,15 @@ fn when_the_leader_dies_within_an_action_the_next_one_settles_it_once() {
                 });
             }
             Moment::Within => {
-                managers
-                    .watch(leader)
-                    .until("a decision", 30, |watch| watch.words().contains("permitted").then_some(()));
+                let until = Instant::now() + Duration::from_secs(30);
+                while managers.watch(leader).notices("onset").is_empty() {
+                    assert!(Instant::now() < until, "no storm");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Moment::After => {
+                let is_permitted = |watch: &Watch| watch.words().contains("permitted").then_some(());
+                managers.watch(leader).until("a decision", 30, is_permitted);
             }
         }
         managers.lab.kill_docker(leader);
@@ -134,13 +142,17 @@ fn when_the_leader_dies_within_an_action_the_next_one_settles_it_once() {
         });
         println!("{moment:?}: held {:?} after its death", now().since(killed));
         managers.lab.revive_docker(leader);
-        wait("all of it is settled", 60, || {
+        let outcomes = wait("all of it is settled", 60, || {
             let all: Vec<Value> = (1..=MANAGERS).flat_map(|node| managers.permitted(node)).collect();
             let done = all.iter().filter(|decision| decision["settlement"]["outcome"] == "done").count();
             let open = all.iter().filter(|decision| decision["settlement"].is_null()).count();
             assert!(done <= 1, "done once: {all:#?}");
-            (done == 1 && open == 0).then_some(())
+            let outcome = |node| -> Vec<Value> {
+                managers.permitted(node).iter().map(|decision| decision["settlement"]["outcome"].clone()).collect()
+            };
+            (done == 1 && open == 0).then(|| (1..=MANAGERS).map(|node| (node, outcome(node))).collect::<Vec<_>>())
         });
+        println!("{moment:?}: settled as {outcomes:?}");
         for node in &managers.nodes {
             let status: Value = serde_json::from_str(&node.squall_says(&["status", "--format", "json"])).unwrap();
             assert_eq!(status["held"][0]["service"], "looping");

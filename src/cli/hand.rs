@@ -44,6 +44,9 @@ pub(super) fn release(command: &Release, config: Option<&Path>) -> anyhow::Resul
             true => hand.everything().await.context("what is held cannot be listed")?,
             false => command.services.clone(),
         };
+        if services.is_empty() {
+            render::say(render::NOTHING_HELD)?;
+        }
         let mut failed = 0;
         for service in &services {
             let released = match hand.release(service).await {

@@ -36,6 +36,9 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
     }
 }
 
+/// What is printed where nothing is held.
+pub(super) const NOTHING_HELD: &str = "nothing is held";
+
 /// Prints a table as wide as the terminal.
 pub(super) fn list(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
     let mut table = plain_table(width(), header);

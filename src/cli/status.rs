@@ -44,11 +44,12 @@ struct Line {
 
 pub(super) fn run(command: &Status, config: Option<&Path>) -> anyhow::Result<Exit> {
     let config = live::docker_config(config, &command.docker)?;
-    let held = live::runtime()?.block_on(async {
+    let (held, unknown) = live::runtime()?.block_on(async {
         match Hand::connect(&config).await?.held().await {
-            // A worker's or a plain host's containers are in its own journal.
-            Err(error) if error.is_no_manager() => Ok(Vec::new()),
-            held => anyhow::Ok(held?),
+            // What is stopped of a node's own containers is in its own journal.
+            Err(error) if error.is_worker() => Ok((Vec::new(), Some(error))),
+            Err(error) if error.is_no_manager() => Ok((Vec::new(), None)),
+            held => anyhow::Ok((held?, None)),
         }
     })?;
     let journal = live::journal(&config, &command.journal).map(|settings| History::open(&settings.dir));
@@ -60,7 +61,8 @@ pub(super) fn run(command: &Status, config: Option<&Path>) -> anyhow::Result<Exi
     let held: Vec<Line> = held.iter().map(line).chain(stopped.iter().filter_map(stopped_line)).collect();
     match command.format {
         ListFormat::Json => render::say(&serde_json::to_string(&Report { schema: SCHEMA, held })?)?,
-        ListFormat::Table if held.is_empty() => render::say("nothing is held")?,
+        ListFormat::Table if held.is_empty() && unknown.is_some() => {}
+        ListFormat::Table if held.is_empty() => render::say(render::NOTHING_HELD)?,
         ListFormat::Table => {
             let now = wall_clock();
             let row = |line: &Line| {
@@ -78,7 +80,10 @@ pub(super) fn run(command: &Status, config: Option<&Path>) -> anyhow::Result<Exi
             render::list(&["SERVICE", "STATE", "RESPONSE", "CAUSE", "SINCE", "NEXT"], rows)?;
         }
     }
-    Ok(Exit::Calm)
+    if let Some(error) = &unknown {
+        live::complain(&format!("which services are held is not known here: {error}"));
+    }
+    Ok(Exit::Calm.despite(unknown.is_some()))
 }
 
 /// A container or compose service of this node.
@@ -105,7 +110,7 @@ fn line(view: &View) -> Line {
     let is_ours = mark.filter(|mark| view.is_as(&mark.set));
     let next = match (is_ours, &view.mark) {
         (Some(mark), _) => match (mark.phase, mark.until, &mark.set) {
-            (Phase::Held, Some(until), _) => format!("tried again at {}", render::clock(until)),
+            (Phase::Held, Some(until), _) => format!("tried again at {} UTC", render::clock(until)),
             (Phase::Held, None, _) => format!("nothing, till squall release {}", view.name),
             (Phase::Probation, ..) if view.mode == Mode::Global => "one node is watched".to_owned(),
             (Phase::Probation | Phase::Returning, _, Set::Replicas(running)) => {

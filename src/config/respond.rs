@@ -29,7 +29,7 @@ pub struct Respond {
     pub min_failures: u64,
     /// Its least age, 0 s to 1 h.
     pub min_age: Span,
-    /// Actions an hour over all services, 1 to 3600.
+    /// Actions an hour over all services, 4 to 3600: of fewer, three quarters are no watched attempt.
     pub actions_per_hour: u32,
     /// The time between two quarantines of one service, 1 s to 1 d.
     pub cool_down: Span,
@@ -145,7 +145,7 @@ impl Respond {
         const DAY: u64 = 86_400;
         in_range("respond.min_failures", &self.min_failures, &1, &16, "1 to 16")?;
         in_range("respond.min_age", &self.min_age, &SECS(0), &SECS(3600), "0s to 1h")?;
-        in_range("respond.actions_per_hour", &self.actions_per_hour, &1, &3600, "1 to 3600")?;
+        in_range("respond.actions_per_hour", &self.actions_per_hour, &4, &3600, "4 to 3600")?;
         in_range("respond.cool_down", &self.cool_down, &SECS(1), &SECS(DAY), "1s to 24h")?;
         in_range("respond.held_share_pct", &self.held_share_pct, &0, &100, "0 to 100")?;
         in_range("respond.held_min", &self.held_min, &0, &1000, "0 to 1000")?;

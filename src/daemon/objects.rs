@@ -17,7 +17,11 @@ pub(super) async fn containers_of(client: &Client, subject: &Subject) -> Result<
     let mut ids = Vec::new();
     let mut take = |object: &[u8]| {
         let container: Value = serde_json::from_slice(object).unwrap_or_default();
-        let is_its = || owner_of(&container).subject().id == subject.id && owner_of(&container).swarm.is_none();
+        let is_its = || {
+            let owner = owner_of(&container);
+            let found = owner.subject();
+            owner.swarm.is_none() && (found.kind, &found.id) == (subject.kind, &subject.id)
+        };
         if let Some(id) = container["Id"].as_str().filter(|_| ids.len() < CONTAINERS_MAX && is_its()) {
             ids.push(id.to_owned());
         }

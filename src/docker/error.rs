@@ -210,6 +210,11 @@ impl Error {
         matches!(self, Self::Status { status: 404, .. })
     }
 
+    /// Whether the daemon is a swarm's, and no manager.
+    pub const fn is_worker(&self) -> bool {
+        matches!(self, Self::NotManager { why: NotManager::Worker, .. })
+    }
+
     /// Whether the daemon does not answer for a swarm, as it is no manager of one.
     pub fn is_no_manager(&self) -> bool {
         matches!(self, Self::NotManager { why: NotManager::Worker | NotManager::NoSwarm, .. })
