@@ -1,4 +1,6 @@
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use super::closed_set::closed_set;
 
@@ -117,6 +119,12 @@ impl Serialize for CauseCounts {
     }
 }
 
+impl<'de> Deserialize<'de> for CauseCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::<Cause, u64>::deserialize(deserializer).map(|counts| Self(counts.into_iter().collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +138,9 @@ mod tests {
         assert_eq!(counts.top(), Some(Cause::AppExit));
         counts.remove(Cause::AppExit);
         assert_eq!(counts.top(), Some(Cause::Oom));
-        assert_eq!(serde_json::to_string(&counts).expect("json"), r#"{"app-exit":1,"oom":2}"#);
+        let text = serde_json::to_string(&counts).expect("json");
+        assert_eq!(text, r#"{"app-exit":1,"oom":2}"#);
+        assert_eq!(serde_json::from_str::<CauseCounts>(&text).expect("its own"), counts);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a clock, does I/O or knows another room.
 
+mod alert;
 mod cause;
 mod closed_set;
 mod hash;
@@ -10,10 +11,12 @@ mod observation;
 mod quota;
 mod report;
 mod response;
+mod status;
 mod storm;
 mod subject;
 mod time;
 
+pub use alert::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
 pub use cause::{Cause, CauseCounts};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};
@@ -25,6 +28,10 @@ pub use quota::{EventClock, Limiter};
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
 pub use response::{
     Action, AttemptCount, Author, Decision, HELD_LABEL, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord,
+};
+pub use status::{
+    Check, Health, HistoryBucket, QuarantineStatus, ReceiverStatus, RegistryStatus, STATUS_SCHEMA, STATUS_STORMS_MAX,
+    Status, Totals,
 };
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};

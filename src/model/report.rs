@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Cause, Storm, Subject, Timestamp};
 
@@ -31,7 +31,7 @@ pub struct Report {
 }
 
 /// A span of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Its first moment.
     pub from: Timestamp,
@@ -53,7 +53,7 @@ pub struct OriginReport {
 }
 
 /// A span that an origin cannot vouch for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The last moment before it that was seen.
     pub from: Timestamp,
@@ -81,7 +81,7 @@ impl Skipped {
 }
 
 /// Something that waits and ought not to: no loop, so no storm.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What kind of waiting it is.
     pub kind: FindingKind,
@@ -100,7 +100,7 @@ pub struct Finding {
 }
 
 /// The kinds of [`Finding`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
     /// Tasks that no node takes, for longer than 2 minutes.

@@ -1,9 +1,9 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Cause, CauseCounts, Finding, Subject, Timestamp};
 
 /// An episode of failed attempts of one subject, as reports show it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Storm {
     /// Sixteen hex digits made of the subject and the number of this episode: the same on every manager and in a
     /// replay, as long as each saw the same episodes.
@@ -48,8 +48,20 @@ pub struct Storm {
     pub advice: String,
 }
 
+impl Storm {
+    /// What it costs at the registry, in words.
+    pub fn cost(&self) -> String {
+        let pace = self.attempts_per_min.round();
+        match (self.pulls, &*self.registry) {
+            (true, "") => format!("each try asks the registry: {pace} tries/min"),
+            (true, registry) => format!("each try asks {registry}: {pace} tries/min"),
+            (false, _) => format!("asks no registry: {pace} tries/min"),
+        }
+    }
+}
+
 /// Whether a [`Storm`] goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StormState {
     /// Attempts fail, or the hold-down has not passed yet.
