@@ -155,12 +155,12 @@ fn forget_image(lab: &Lab, name: &str) {
     wait("its containers are gone", 60, || {
         lab.docker(&["ps", "--quiet", "--filter", &label]).trim().is_empty().then_some(())
     });
-    let ended = lab.docker(&["ps", "--all", "--quiet", "--filter", &label]);
-    if !ended.trim().is_empty() {
-        let mut remove = vec!["rm"];
-        remove.extend(ended.lines());
-        lab.docker(&remove);
-    }
+    // Swarm removes those that ended too, some time.
+    wait("what is left of them is gone", 60, || {
+        let ended = lab.docker(&["ps", "--all", "--quiet", "--filter", &label]);
+        ended.lines().for_each(|id| drop(lab.docker_says(&["rm", id])));
+        ended.trim().is_empty().then_some(())
+    });
     let repository = format!("{}/{name}", lab.var("REGISTRY_AUTH"));
     let images = || lab.docker(&["images", "--digests", "--format", "{{.Repository}}@{{.Digest}}", &repository]);
     for image in images().lines() {
