@@ -83,5 +83,7 @@ pub mod ingest;
 pub mod journal;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;
+pub mod notify;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod respond;
+pub mod serve;

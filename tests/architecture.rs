@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("notify", &["model", "journal"]),
     ("serve", &["model"]),
     // What each room goes by has its defaults there.
-    ("config", &["model", "detect", "respond", "journal"]),
+    ("config", &["model", "detect", "respond", "journal", "notify"]),
     (
         "daemon",
         &[

@@ -40,6 +40,8 @@ pub(super) enum Command {
     Release(Release),
     /// What was: storms, failures and actions of each service, from the journal
     Report(Report),
+    /// Try the way to a receiver of alerts, and list what waits for one
+    Alert(Alert),
     /// Make a recording that replay reads
     Record(Record),
     /// Make, check or show settings
@@ -193,6 +195,30 @@ pub(super) struct Report {
     pub(super) format: ListFormat,
     #[command(flatten)]
     pub(super) journal: Journal,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Alert {
+    #[command(subcommand)]
+    pub(super) action: AlertAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AlertAction {
+    /// Send a drill, and say what came back
+    Test {
+        /// The receiver; without it all of them
+        #[arg(value_name = "RECEIVER")]
+        receiver: Option<String>,
+    },
+    /// List the alerts that wait for a receiver, and those that one has refused for good
+    List {
+        /// How to print it
+        #[arg(long, short = 'f', value_enum, default_value_t)]
+        format: ListFormat,
+        #[command(flatten)]
+        journal: Journal,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

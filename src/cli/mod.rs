@@ -1,5 +1,6 @@
 //! The command line: one file for each command. Data goes to standard output, talk to standard error.
 
+mod alert;
 mod args;
 mod audit;
 mod config;
@@ -37,6 +38,7 @@ pub fn run() -> u8 {
         Command::Quarantine(command) => hand::quarantine(&command, args.config.as_deref()),
         Command::Release(command) => hand::release(&command, args.config.as_deref()),
         Command::Report(command) => report::run(&command, args.config.as_deref()),
+        Command::Alert(command) => alert::run(&command, args.config.as_deref()),
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),

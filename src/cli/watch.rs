@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::live;
 use super::render::printable;
 use crate::config::{Enforce, LogSource};
-use crate::daemon::{Role, Said, Session, wall_clock};
+use crate::daemon::{Role, Said, Session, Teller, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
     Cause, Decision, Finding, Gap, LetGo, Notice, Outcome, Refusal, Response, Settlement, Storm, Timestamp,
@@ -79,6 +79,10 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
             );
         }
     }
+    let teller = Teller::start(&config, &session.info().name, &journal.dir).await?;
+    if let Some(address) = teller.address() {
+        info!(url = %format!("http://{address}"), "status page, metrics and API");
+    }
     let (journal, opened) = Journal::open(journal);
     if let Some(path) = opened.set_aside {
         warn!(path = %path.display(), "the journal was damaged: it is set aside, and a new one is begun");
@@ -88,14 +92,17 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     let mut has_reader = true;
     let mut say = |said: Said| {
         log(&said);
+        teller.hear(&session, &said);
         if is_json && has_reader {
             has_reader = print(&said).is_ok();
         }
     };
     tokio::select! {
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
+        () = teller.follow(&session) => {}
         () = live::stop_signal() => {}
     }
+    teller.close().await;
     journal.close().await;
     info!("stopped");
     Ok(Exit::Calm)

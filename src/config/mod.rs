@@ -3,6 +3,7 @@
 //! Every key has a default, so no file is needed. An unknown key is an error: a key that is misspelt would otherwise
 //! be a default that nobody wanted.
 
+mod notify;
 mod respond;
 
 use std::fmt;
@@ -11,10 +12,11 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::detect;
 
+pub use notify::{Alert, Receiver, Secret, Serve, Silence, TYPES};
 pub use respond::{Enforce, Journal, Respond, parse_response};
 
 /// Where the file is looked for when none is named.
@@ -36,6 +38,14 @@ pub struct Config {
     pub respond: Respond,
     /// Where history is kept.
     pub journal: Journal,
+    /// When people are told.
+    pub alert: Alert,
+    /// Where alerts go.
+    pub receiver: Vec<Receiver>,
+    /// When what is not told.
+    pub silence: Vec<Silence>,
+    /// Where squall shows itself.
+    pub serve: Serve,
 }
 
 /// `[docker]`: as the docker command's flags; its environment and contexts apply when both are absent.
@@ -149,6 +159,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no duration: write a number with its unit, as 30s, 1m30s or 2h"))
 }
 
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for LogSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -210,6 +226,14 @@ pub enum ConfigError {
         /// What it may be.
         range: &'static str,
     },
+    /// An entry of a list that cannot be.
+    #[error("{what}: {why}")]
+    Entry {
+        /// The entry.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl Config {
@@ -268,7 +292,10 @@ impl Config {
         in_range("watch.services_every", &self.watch.services_every, &half, &SECS(600), "500ms to 10m")?;
         in_range("watch.sweep_every", &self.watch.sweep_every, &SECS(10), &SECS(DAY), "10s to 24h")?;
         self.respond.check()?;
-        self.journal.check()
+        self.journal.check()?;
+        self.alert.check()?;
+        notify::check_receivers(&self.receiver)?;
+        notify::check_silences(&self.silence)
     }
 
     /// The settings as a file, each with its meaning: what `config init` and `config show` print.
@@ -310,7 +337,10 @@ impl Config {
              sweep_every = \"{sweep_every}\"\n\
              \n\
              {respond}\n\
-             {journal}",
+             {journal}\n\
+             {serve}\n\
+             {alert}\n\
+             {lists}",
             host = optional("host", &self.docker.host),
             context = optional("context", &self.docker.context),
             failures = detect.failures,
@@ -325,6 +355,9 @@ impl Config {
             sweep_every = self.watch.sweep_every,
             respond = self.respond,
             journal = self.journal,
+            serve = self.serve,
+            alert = self.alert,
+            lists = notify::render_lists(&self.receiver, &self.silence),
         )
     }
 }

@@ -12,8 +12,11 @@ mod objects;
 mod plan;
 mod sensor;
 mod session;
+mod tally;
+mod teller;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
+pub use teller::{OUTBOX, Teller, TellerError};

@@ -2,6 +2,7 @@
 
 mod look;
 mod respond;
+mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::clock::{DaemonClock, sleep_until, wall_clock};
 use super::plan::{Plan, Task, suspects_every};
 use super::sensor::{Sensors, Wake, text_of};
+use super::tally::Tally;
 use crate::config::{Config, LogSource};
 use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
@@ -21,6 +23,7 @@ use crate::model::{
     Decision, Gap, LetGo, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span, Storm,
     StormState, SubjectKind, Timestamp,
 };
+use crate::notify::Labels;
 
 /// How long after its end an attempt is judged: an `oom` event and the log's line come within milliseconds, and what
 /// comes later still corrects the cause.
@@ -35,6 +38,8 @@ const CLOSELY: Duration = Duration::from_secs(30);
 const SUSPECT_FOR: Duration = Duration::from_secs(120);
 /// How long after a reconnect a gap may be found: the replay's 2 s, and the question why.
 const DOUBT: Duration = Duration::from_secs(4);
+/// How far back history is shown.
+const DAY: Duration = Duration::from_secs(86_400);
 /// How many gaps are kept for the report; the oldest go first.
 const GAPS_MAX: usize = 1000;
 
@@ -47,6 +52,17 @@ pub enum Role {
     Worker,
     /// There is no Swarm.
     Plain,
+}
+
+impl Role {
+    /// The role as the API spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Worker => "worker",
+            Self::Plain => "plain",
+        }
+    }
 }
 
 /// What a session has to say as it happens.
@@ -128,6 +144,16 @@ struct State {
     is_stale: bool,
     /// Until when it may still turn out that events were missed while the daemon was lost.
     doubt_until: Option<Instant>,
+    /// The labels `squall.*` of the services that have any, by id.
+    labels: BTreeMap<String, Labels>,
+    /// Those that the listing under way has.
+    labels_listed: BTreeMap<String, Labels>,
+    tally: Tally,
+    started: Timestamp,
+    /// When everything was listed last.
+    swept: Option<Instant>,
+    /// The time of the last event.
+    event_at: Option<Timestamp>,
 }
 
 impl Session {
@@ -165,6 +191,12 @@ impl Session {
             trouble: BTreeMap::new(),
             is_stale: true,
             doubt_until: None,
+            labels: BTreeMap::new(),
+            labels_listed: BTreeMap::new(),
+            tally: Tally::default(),
+            started: wall_clock(),
+            swept: None,
+            event_at: None,
         };
         Ok(Self {
             log: usable_log(&config.log.source, &client),
@@ -180,8 +212,11 @@ impl Session {
     /// Answers storms from now on, and keeps history in this journal.
     pub async fn respond_to_storms(&self, settings: crate::respond::Settings, journal: Journal) {
         let now = self.state().clock.now();
+        let past = journal.attempts_since(now.minus(DAY)).await;
         let response = Response::new(settings, journal, now).await;
-        self.state().response = Some(response);
+        let mut state = self.state();
+        past.into_iter().for_each(|(minute, attempts, failed)| state.tally.past(minute, attempts, failed));
+        state.response = Some(response);
     }
 
     /// What this node is in its Swarm.
@@ -311,6 +346,11 @@ impl Session {
         match result {
             Ok(()) => {
                 plan.done(task, now, now - started);
+                if task == Task::Sweep {
+                    let mut state = self.state();
+                    state.tally.sweep(now - started);
+                    state.swept = Some(now);
+                }
                 self.state().trouble.remove(&task);
                 if self.role() != role {
                     plan.resync(now);
@@ -353,10 +393,13 @@ impl Session {
         match wake {
             Wake::Log(line) => {
                 self.state().no_log = None;
-                self.take_text(&line);
+                let _ = self.take_text(&line);
             }
             Wake::NoLog(why) => self.say_no_log(why, say),
-            Wake::Docker(FollowItem::Event(event)) => self.take_text(&text_of(&event)),
+            Wake::Docker(FollowItem::Event(event)) => {
+                let at = self.take_text(&text_of(&event));
+                at.into_iter().for_each(|at| self.note_event(at));
+            }
             Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),
             Wake::Docker(FollowItem::Lost { error, .. }) => {
                 let text = error.to_string();
@@ -393,11 +436,18 @@ impl Session {
         }
     }
 
+    fn note_event(&self, at: Timestamp) {
+        let mut state = self.state();
+        state.tally.event_lag = Some(state.clock.now().since(at));
+        state.event_at = Some(at);
+    }
+
     fn note_gap(&self, gap: Gap, say: &mut (dyn FnMut(Said) + Send)) {
         let mut state = self.state();
         if state.gaps.len() >= GAPS_MAX {
             state.gaps.remove(0);
         }
+        state.tally.gap(&gap);
         state.gaps.push(gap.clone());
         drop(state);
         say(Said::Gap(gap));

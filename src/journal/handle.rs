@@ -145,6 +145,11 @@ impl Journal {
         self.ask(move |writer| writer.let_goes_since(since)).await
     }
 
+    /// Of each minute since then the attempts that ended, and those of them that failed.
+    pub async fn attempts_since(&self, since: Timestamp) -> Vec<(Timestamp, u64, u64)> {
+        self.ask(move |writer| writer.attempts_since(since)).await
+    }
+
     /// What is held and has no label to say so, and the mark of each.
     pub async fn holds(&self) -> Vec<(Subject, String)> {
         self.ask(Writer::holds).await

@@ -80,6 +80,16 @@ impl Reader<'_> {
         })
     }
 
+    /// Of each minute since then the attempts that ended, and those of them that failed.
+    pub(super) fn attempts_since(&self, since: Timestamp) -> rusqlite::Result<Vec<(Timestamp, u64, u64)>> {
+        let sql = "
+            SELECT minute, sum(attempts) AS attempts, sum(failed) AS failed
+            FROM attempts WHERE minute >= ?1 GROUP BY minute ORDER BY minute";
+        self.rows(sql, [since.as_nanos()], |row| {
+            Ok(Some((time(row, "minute")?, count(row, "attempts")?, count(row, "failed")?)))
+        })
+    }
+
     /// What is held, by subject.
     pub(super) fn holds(&self) -> rusqlite::Result<Vec<(Subject, String)>> {
         let sql = "

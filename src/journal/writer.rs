@@ -144,6 +144,10 @@ impl Writer {
         self.waiting.let_goes_since(since, on_disk)
     }
 
+    pub(super) fn attempts_since(&mut self, since: Timestamp) -> Vec<(Timestamp, u64, u64)> {
+        self.read(|reader| reader.attempts_since(since))
+    }
+
     pub(super) fn holds(&mut self) -> Vec<(Subject, String)> {
         let on_disk = self.read(|reader| reader.holds());
         self.waiting.holds(on_disk)

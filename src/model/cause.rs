@@ -57,6 +57,20 @@ closed_set! {
 }
 
 impl Cause {
+    /// Whether several unrelated services share it when a registry is in trouble.
+    pub const fn is_of_registry(self) -> bool {
+        matches!(
+            self,
+            Self::RegistryAuth
+                | Self::RegistryQuota
+                | Self::RegistryAbuse
+                | Self::RegistryLimit
+                | Self::RegistryUnreachable
+                | Self::RegistryError
+                | Self::PullFailed
+        )
+    }
+
     /// Whether it is about getting the image, so that dockerd's log may know it better than the task does.
     pub const fn is_pull(self) -> bool {
         matches!(

@@ -8,6 +8,7 @@ mod closed_set;
 mod hash;
 mod image;
 mod observation;
+mod pattern;
 mod quota;
 mod report;
 mod response;
@@ -24,6 +25,7 @@ pub use observation::{
     Condition, ContainerAction, ContainerFact, ContainerListing, ContainerOrigin, Engine, Fact, LogFact, LogKind, Mode,
     NodeFact, Observation, Order, Owner, RestartPolicy, ServiceFact, SwarmTask, TaskFact, TaskState,
 };
+pub use pattern::matches_pattern;
 pub use quota::{EventClock, Limiter};
 pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
 pub use response::{

@@ -15,8 +15,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Cause, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
-    SubjectKind, TaskFact, Timestamp,
+    Action, Author, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject, SubjectKind,
+    TaskFact, Timestamp,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -211,8 +211,8 @@ impl Responder {
                     SubjectKind::SwarmService => (&mut self.storms, storm.subject.id.clone()),
                     _ => (&mut self.container_storms, containers::key(&storm.subject)),
                 };
-                if is_of_registry(storm.cause) {
-                    self.held.values_mut().filter(|held| is_of_registry(held.mark.cause)).for_each(|held| {
+                if storm.cause.is_of_registry() {
+                    self.held.values_mut().filter(|held| held.mark.cause.is_of_registry()).for_each(|held| {
                         held.next = held.next.min(now);
                     });
                 }
@@ -369,6 +369,11 @@ impl Responder {
         self.held.get(id).is_some_and(|held| held.mark.phase != Phase::Held)
     }
 
+    /// Whether permits are given at all.
+    pub const fn acts(&self) -> bool {
+        self.settings.act
+    }
+
     /// How often what was decided.
     pub const fn counters(&self) -> &Counters {
         &self.counters
@@ -415,18 +420,4 @@ impl Default for Counters {
             let_go: 0,
         }
     }
-}
-
-/// The causes that several unrelated services share when a registry is in trouble.
-const fn is_of_registry(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::RegistryAuth
-            | Cause::RegistryQuota
-            | Cause::RegistryAbuse
-            | Cause::RegistryLimit
-            | Cause::RegistryUnreachable
-            | Cause::RegistryError
-            | Cause::PullFailed
-    )
 }

@@ -89,6 +89,7 @@ impl Session {
             let now = state.clock.now();
             state.detector.begin_listing(now);
             state.still_short.clear();
+            state.labels_listed.clear();
             if let Some(response) = &mut state.response {
                 response.responder.begin_listing();
             }
@@ -97,6 +98,7 @@ impl Session {
         let mut state = self.state();
         let still_short = std::mem::take(&mut state.still_short);
         state.short.retain(|id, _| still_short.contains(id));
+        state.labels = std::mem::take(&mut state.labels_listed);
         state.detector.end_listing();
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
@@ -169,7 +171,7 @@ impl Session {
         let (since, until) = (now.minus(HISTORY).as_nanos(), now.as_nanos());
         let mut events = self.client.events(Some(since), Some(until), &EventFilter::storms()).await?;
         while let Some(event) = events.next().await {
-            self.take_text(&text_of(&event?));
+            let _ = self.take_text(&text_of(&event?));
         }
         Ok(())
     }
@@ -192,16 +194,17 @@ impl Session {
     }
 
     pub(super) fn take_object(&self, object: &[u8]) {
-        self.take_text(&String::from_utf8_lossy(object));
+        let _ = self.take_text(&String::from_utf8_lossy(object));
     }
 
     pub(super) fn take_log(&self, line: &str) {
         if is_of_interest(line) {
-            self.take_text(line);
+            let _ = self.take_text(line);
         }
     }
 
-    pub(super) fn take_text(&self, text: &str) {
+    /// Takes what a text says, and returns its time where it is an observation.
+    pub(super) fn take_text(&self, text: &str) -> Option<Timestamp> {
         let mut state = self.state();
         match read_line(text, 0) {
             Reading::Observation(observation) => {
@@ -213,10 +216,12 @@ impl Session {
                     _ => {}
                 }
                 state.detector.take(&observation);
+                return Some(observation.at);
             }
             Reading::Skipped(reason) => state.skipped.add(reason),
             Reading::Nothing | Reading::Gap(_) => {}
         }
+        None
     }
 
     fn note_service(&self, service: &ServiceFact<'_>, state: &mut State) {
@@ -227,6 +232,10 @@ impl Session {
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
             response.responder.see(now, service);
+        }
+        if !service.labels.is_empty() {
+            let labels = service.labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+            state.labels_listed.insert(service.id.to_string(), labels.collect());
         }
         if self.wants_risks {
             let risk = risk_of(service, state.active_nodes);

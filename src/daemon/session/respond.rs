@@ -20,6 +20,8 @@ use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
 const LEADER_EVERY: Duration = Duration::from_secs(1);
+/// The same while nothing does: it matters for who is told of a gap.
+const LEADER_EVERY_AT_REST: Duration = Duration::from_secs(30);
 /// How old the list of nodes may be that a global service is brought back on.
 const NODES_FRESH: Duration = Duration::from_secs(5);
 /// How many decisions without a known settlement are remembered; the oldest go first.
@@ -48,8 +50,8 @@ pub(super) struct Response {
     unsettled: Vec<Decision>,
     /// When that is looked at next.
     unsettled_at: Instant,
-    /// When it is asked next who leads.
-    leader_at: Instant,
+    /// When it was asked last who leads, where it was.
+    leader_asked: Option<Instant>,
     leads: bool,
     /// The nodes that may be given tasks, and when they were listed.
     nodes: Vec<String>,
@@ -80,7 +82,7 @@ impl Response {
             journal,
             unsettled,
             unsettled_at: Instant::now(),
-            leader_at: Instant::now(),
+            leader_asked: None,
             leads: false,
             nodes: Vec::new(),
             nodes_at: None,
@@ -95,11 +97,22 @@ impl Response {
     /// When there is something to do.
     pub(super) fn next(&self, now: Timestamp) -> Option<Instant> {
         let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
-        let leader = self.responder.is_busy().then_some(self.leader_at);
+        let leader = Some(self.leader_at().unwrap_or_else(Instant::now));
         let stopped = (!self.responder.stopped().is_empty()).then_some(self.stopped_at);
         // Also where nothing storms or is held any more.
         let unsettled = (!self.unsettled.is_empty()).then_some(self.unsettled_at);
         deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
+    }
+
+    /// Whether this node leads its Swarm; `None` while nobody has asked.
+    pub(super) fn leads(&self) -> Option<bool> {
+        self.leader_asked.map(|_| self.leads)
+    }
+
+    /// When it is asked next who leads; `None`: at once.
+    fn leader_at(&self) -> Option<Instant> {
+        let every = if self.responder.is_busy() { LEADER_EVERY } else { LEADER_EVERY_AT_REST };
+        self.leader_asked.map(|asked| asked + every)
     }
 }
 
@@ -128,8 +141,11 @@ impl Session {
     /// Takes what the detector has found: for the policy, and for the journal.
     pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
         let mut state = self.state();
-        let State { detector, response: Some(response), .. } = &mut *state else { return };
+        let State { detector, response: Some(response), tally, .. } = &mut *state else { return };
         for notice in notices {
+            if let Notice::Onset(storm) = notice {
+                tally.storm(storm.cause);
+            }
             response.responder.take(now, notice);
             match notice {
                 Notice::Onset(storm) | Notice::Subsided(storm) | Notice::CauseChanged { storm, .. } => {
@@ -141,6 +157,7 @@ impl Session {
         if response.minutes_at <= Instant::now() {
             response.minutes_at = Instant::now() + MINUTES_EVERY;
             let minutes = detector.drain_minutes();
+            tally.attempts(&minutes);
             if !minutes.is_empty() {
                 response.journal.note(Entry::Attempts(minutes));
                 let ongoing = detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
@@ -213,7 +230,7 @@ impl Session {
         let (is_fresh, known, info) = {
             let state = self.state();
             let Some(response) = &state.response else { return Ok(false) };
-            (Instant::now() < response.leader_at, response.leads, state.info.clone())
+            (response.leader_at().is_some_and(|at| Instant::now() < at), response.leads, state.info.clone())
         };
         if is_fresh {
             return Ok(known);
@@ -225,7 +242,7 @@ impl Session {
         let mut state = self.state();
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
-            response.leader_at = Instant::now() + LEADER_EVERY;
+            response.leader_asked = Some(Instant::now());
             response.leads = *answer.as_ref().unwrap_or(&false);
             if answer.is_err() {
                 response.responder.lead(now, false);

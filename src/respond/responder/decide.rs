@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict, is_of_registry};
+use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict};
 use crate::model::{
     Action, Author, Cause, Decision, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, fnv_64,
 };
@@ -262,11 +262,11 @@ impl Responder {
 
     /// Whether unrelated services fail at this storm's registry at once.
     pub(super) fn is_registry_incident(&self, storm: &Storm) -> bool {
-        if !is_of_registry(storm.cause) || storm.registry.is_empty() {
+        if !storm.cause.is_of_registry() || storm.registry.is_empty() {
             return false;
         }
         let alike = self.storms.values().map(|wait| &wait.storm);
-        let alike: Vec<_> = alike.filter(|s| is_of_registry(s.cause) && s.registry == storm.registry).collect();
+        let alike: Vec<_> = alike.filter(|s| s.cause.is_of_registry() && s.registry == storm.registry).collect();
         // A service of no stack is related to no other.
         let unrelated: BTreeSet<&str> =
             alike.iter().map(|storm| storm.subject.stack.as_deref().unwrap_or(&storm.subject.id)).collect();

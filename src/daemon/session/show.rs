@@ -1,0 +1,222 @@
+//! What a session shows of itself: for the status page, metrics, the API and those who are told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Role, Session, State};
+use crate::daemon::clock::wall_clock;
+use crate::model::{
+    Action, Check, Health, Outcome, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA, STATUS_STORMS_MAX,
+    Status, Storm, StormState, Timestamp, Totals,
+};
+use crate::notify::{Labels, Told};
+use crate::respond::{Held, Mark};
+
+/// How many gaps are shown.
+const GAPS_MAX: usize = 100;
+/// How many services are named that ask a registry.
+const SPENDERS_MAX: usize = 10;
+/// How many registries are shown: those that are asked most.
+const REGISTRIES_MAX: usize = 50;
+/// A sweep is late when it is so many times as old as it should be.
+const SWEEP_LATE: u32 = 3;
+/// At least this: a sweep itself takes time, and is put off where the daemon is busy.
+const SWEEP_LATE_MIN: Duration = Duration::from_secs(60);
+
+impl Session {
+    /// Each storm that goes on, with the labels of its service.
+    pub fn told(&self) -> Vec<Told> {
+        let state = self.state();
+        let ongoing = state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
+        ongoing
+            .map(|storm| Told {
+                labels: state.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
+                storm: Box::new(storm),
+            })
+            .collect()
+    }
+
+    /// The labels `squall.*` of a service.
+    pub fn labels(&self, id: &str) -> Labels {
+        self.state().labels.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Whether this node is the one that tells; `None` while that is not known.
+    pub fn leads(&self) -> Option<bool> {
+        let state = self.state();
+        match state.role {
+            Role::Worker | Role::Plain => Some(true),
+            Role::Manager => state.response.as_ref().and_then(super::Response::leads),
+        }
+    }
+
+    /// All that is shown, receivers apart.
+    pub fn status(&self) -> Status {
+        let leads = self.leads().unwrap_or(false);
+        let state = self.state();
+        let now = state.clock.now();
+        let mut storms: Vec<Storm> =
+            state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided).collect();
+        storms.sort_by(|a, b| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
+        let registries = registries(&storms);
+        let left_out = storms.len().saturating_sub(STATUS_STORMS_MAX);
+        storms.truncate(STATUS_STORMS_MAX);
+        let counters = state.detector.counters();
+        Status {
+            schema: STATUS_SCHEMA.to_owned(),
+            at: wall_clock(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: state.started,
+            node: self.info.name.clone(),
+            engine: self.info.server_version.clone(),
+            role: state.role.as_str().to_owned(),
+            leads,
+            acts: state.response.as_ref().is_some_and(|response| response.responder.acts()),
+            storms,
+            storms_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
+            quarantines: state.quarantines(),
+            findings: state.detector.findings(now),
+            gaps: state.gaps.iter().rev().take(GAPS_MAX).cloned().collect(),
+            calm: state.detector.calm(),
+            registries,
+            receivers: Vec::new(),
+            history: state.tally.history(now),
+            health: self.health(&state, now),
+            totals: state.totals(counters.subjects_forgotten),
+        }
+    }
+
+    fn health(&self, state: &State, now: Timestamp) -> Health {
+        let late = self.sweep_every.saturating_mul(SWEEP_LATE).max(SWEEP_LATE_MIN);
+        let sweep_age = state.swept.map(|at| at.elapsed());
+        let events = match &state.lost {
+            Some(why) => (false, why.clone()),
+            None => (true, "connected".to_owned()),
+        };
+        let sweep = match sweep_age {
+            None => (false, "nothing was listed yet".to_owned()),
+            Some(age) if age > late => (false, "the last list of all tasks is too old".to_owned()),
+            Some(_) => match state.trouble.values().next() {
+                Some(why) => (false, why.clone()),
+                None => (true, "all tasks were listed".to_owned()),
+            },
+        };
+        let journal = match state.response.as_ref().and_then(|response| response.journal.trouble()) {
+            Some(why) => (false, why),
+            None => (true, "written".to_owned()),
+        };
+        let log = match &state.no_log {
+            Some(why) => why.clone(),
+            None if self.log == crate::config::LogSource::Nowhere => "not read".to_owned(),
+            None => format!("read from {}", self.log),
+        };
+        let event_age = state.event_at.map(|at| now.since(at).as_secs_f64());
+        let check = |name: &str, (is_ok, detail): (bool, String), age_secs| Check {
+            name: name.to_owned(),
+            is_ok,
+            detail,
+            age_secs,
+        };
+        let checks = vec![
+            check("events", events, event_age),
+            check("sweep", sweep, sweep_age.map(|age| age.as_secs_f64())),
+            check("journal", journal, None),
+            // A log that is not read makes a cause less sure, and no storm unseen.
+            check("log", (true, log), None),
+        ];
+        // The journal is history: storms are seen and told without it.
+        let is_ready = checks.iter().all(|check| check.is_ok || check.name == "journal");
+        Health { is_alive: true, is_ready, checks }
+    }
+}
+
+impl State {
+    fn quarantines(&self) -> Vec<QuarantineStatus> {
+        let Some(response) = &self.response else { return Vec::new() };
+        let services = response.responder.held().map(|held| {
+            let Held { subject, mark, is_let_go } = held;
+            let next =
+                if is_let_go { "nothing: somebody changed it".to_owned() } else { next_of(&mark, &subject.name) };
+            let phase = if is_let_go { "let-go" } else { mark.phase.as_str() };
+            QuarantineStatus {
+                service: subject.name,
+                phase: phase.to_owned(),
+                response: mark.response.to_string(),
+                storm: mark.storm,
+                cause: mark.cause,
+                since: mark.since,
+                until: mark.until,
+                tries: mark.tries,
+                next,
+            }
+        });
+        services.collect()
+    }
+
+    fn totals(&self, forgotten: u64) -> Totals {
+        let tally = &self.tally;
+        let counters = self.response.as_ref().map(|response| response.responder.counters().clone());
+        let counters = counters.unwrap_or_else(|| crate::respond::Counters {
+            permitted: Action::ALL.iter().map(|action| (*action, 0)).collect(),
+            refused: Refusal::ALL.iter().map(|refusal| (*refusal, 0)).collect(),
+            settled: Outcome::ALL.iter().map(|outcome| (*outcome, 0)).collect(),
+            let_go: 0,
+        });
+        Totals {
+            storms: tally.storms.clone(),
+            attempts: tally.attempts,
+            failed: tally.failed,
+            permitted: counters.permitted,
+            refused: counters.refused,
+            settled: counters.settled,
+            let_go: counters.let_go,
+            gaps: tally.gaps,
+            observations: self.observations,
+            skipped: self.skipped.lines,
+            forgotten,
+            sweeps: tally.sweeps,
+            sweep_secs_sum: tally.sweep_secs_sum,
+            sweep_secs: tally.sweep_secs(),
+            news_dropped: 0,
+            event_lag_secs: tally.event_lag.map(|lag| lag.as_secs_f64()),
+        }
+    }
+}
+
+/// What happens next with a held service, in words.
+fn next_of(mark: &Mark, name: &str) -> String {
+    match (mark.set.holds_all(), mark.until) {
+        (true, Some(_)) => "one attempt is tried and watched".to_owned(),
+        (true, None) => format!("nothing, till squall release {name}"),
+        (false, _) => "what runs is watched; the rest follows".to_owned(),
+    }
+}
+
+/// Per registry what storms ask it, those that are asked most first.
+fn registries(storms: &[Storm]) -> Vec<RegistryStatus> {
+    let mut by_registry: BTreeMap<&str, Vec<&Storm>> = BTreeMap::new();
+    for storm in
+        storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing && !storm.registry.is_empty())
+    {
+        by_registry.entry(&storm.registry).or_default().push(storm);
+    }
+    let mut registries: Vec<RegistryStatus> = by_registry
+        .into_iter()
+        .map(|(registry, mut storms)| {
+            storms.sort_by(|a, b| b.attempts_per_min.total_cmp(&a.attempts_per_min));
+            let spenders = storms.iter().take(SPENDERS_MAX);
+            RegistryStatus {
+                registry: registry.to_owned(),
+                storms: u64::try_from(storms.len()).unwrap_or(u64::MAX),
+                attempts_per_min: storms.iter().map(|storm| storm.attempts_per_min).sum(),
+                spenders: spenders.map(|storm| (storm.subject.name.clone(), storm.attempts_per_min)).collect(),
+                limit: None,
+                remaining: None,
+                exhausted: None,
+            }
+        })
+        .collect();
+    registries.sort_by(|a, b| b.attempts_per_min.total_cmp(&a.attempts_per_min));
+    registries.truncate(REGISTRIES_MAX);
+    registries
+}

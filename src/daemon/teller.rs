@@ -1,0 +1,449 @@
+//! The thread beside the watch: it tells people, and shows what there is. Nothing that it waits for, a disk, a chat, a
+//! browser, delays detection.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::clock::wall_clock;
+use super::session::{Said, Session};
+use crate::config::{Config, ConfigError, Serve};
+use crate::model::{Alert, AlertKind, AlertStorm, Check, Notice, Severity, Status, Timestamp};
+use crate::notify::{
+    Content, Courier, Desk, Labels, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings, Told,
+};
+use crate::serve::{self, ServeError, Server};
+
+/// The outbox, below the state directory.
+pub const OUTBOX: &str = "outbox";
+/// How much news may wait; what is dropped the next list of all storms makes up for.
+const NEWS_MAX: usize = 4096;
+/// How often it is shown how things are, while something storms and while nothing does.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
+const SHOWN_EVERY_AT_REST: Duration = Duration::from_secs(1);
+/// Making it takes at most this part of the time.
+const SHOWN_SHARE: u32 = 20;
+/// How often the list of all storms is told.
+const STORMS_EVERY: Duration = Duration::from_secs(5);
+/// How often Alertmanager hears what goes on: it takes what it has not heard of for five minutes for over.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// How many storms it hears of.
+const REFRESHED_MAX: usize = 1000;
+/// How long deliveries may take at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// How old the oldest alert may be that waits for a receiver.
+const WAITING_LATE: Duration = Duration::from_secs(900);
+/// How long the desk may sleep: a clock that is set is followed within this.
+const NAP_MAX: Duration = Duration::from_secs(5);
+const NAP_MIN: Duration = Duration::from_millis(50);
+
+/// Tells people, and shows what there is. See the module.
+#[derive(Debug)]
+pub struct Teller {
+    news: mpsc::Sender<News>,
+    dropped: Arc<AtomicU64>,
+    status: watch::Sender<Arc<Status>>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    address: Option<SocketAddr>,
+    has_receivers: bool,
+}
+
+/// Why nobody can be told, or nothing shown.
+#[derive(Debug, thiserror::Error)]
+pub enum TellerError {
+    /// A receiver, a silence or a secret is not as it should be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Nothing can be sent.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+    /// The address cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A secret cannot be read.
+    #[error("{what}: {why}")]
+    Secret {
+        /// The setting.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// There is no thread to be had.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What the thread works with.
+struct Work {
+    desk: Settings,
+    receivers: Vec<Receiver>,
+    sender: Sender,
+    outbox: Option<Arc<Outbox>>,
+    memory: Memory,
+    content: Content,
+    trouble: Option<String>,
+    dead_man: Option<(SecretString, Duration)>,
+    serve: Option<serve::Settings>,
+    is_default_address: bool,
+    news: mpsc::Receiver<News>,
+    dropped: Arc<AtomicU64>,
+    status: watch::Receiver<Arc<Status>>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Teller {
+    /// Starts the thread, with what an earlier process has left in the outbox.
+    ///
+    /// # Errors
+    /// When a secret cannot be read, or the address that was asked for cannot be served. A default address that is
+    /// taken is only said, and so is an outbox that cannot be written.
+    pub async fn start(config: &Config, node: &str, state_dir: &Path) -> Result<Self, TellerError> {
+        let env = |name: &str| std::env::var(name).ok();
+        let receivers: Vec<Receiver> = config.receiver.iter().map(|one| one.open(&env)).collect::<Result<_, _>>()?;
+        let silences = config.silence.iter().map(crate::config::Silence::open).collect::<Result<_, _>>()?;
+        let read =
+            |what, secret: &crate::config::Secret| secret.read(&env).map_err(|why| TellerError::Secret { what, why });
+        let dead_man = match &config.alert.dead_man {
+            Some(secret) => Some((read("alert.dead_man", secret)?, config.alert.dead_man_every.0)),
+            None => None,
+        };
+        let token = config.serve.token.as_ref().map(|secret| read("serve.token", secret)).transpose()?;
+        let serve = config.serve.enabled.then(|| serve::Settings {
+            listen: config.serve.listen,
+            token,
+            insecure: config.serve.insecure,
+            hosts: config.serve.hosts.clone(),
+        });
+        let has_receivers = !receivers.is_empty();
+        let dir = state_dir.join(OUTBOX);
+        // Without receivers nothing waits, and no directory is needed.
+        let (outbox, trouble) = match has_receivers.then(|| Outbox::open(&dir)) {
+            Some(Ok(outbox)) => (Some(Arc::new(outbox)), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            None => (None, None),
+        };
+        let content = outbox.as_ref().map(|outbox| outbox.load()).unwrap_or_default();
+        let memory = outbox.as_ref().map(|outbox| outbox.recall()).unwrap_or_default();
+        let (news_sender, news) = mpsc::channel(NEWS_MAX);
+        let (status_sender, status) = watch::channel(Arc::new(Status::default()));
+        let (stop_sender, stop) = watch::channel(false);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let work = Work {
+            desk: config.alert.settings(node.to_owned(), silences),
+            receivers,
+            sender: Sender::new()?,
+            outbox,
+            memory,
+            content,
+            trouble,
+            dead_man,
+            serve,
+            is_default_address: config.serve.listen == Serve::default().listen,
+            news,
+            dropped: Arc::clone(&dropped),
+            status,
+            stop,
+        };
+        let (tell, told) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("teller".to_owned()).spawn(move || {
+            runtime.block_on(work.run(tell));
+        })?;
+        let address = told.await.unwrap_or(Ok(None))?;
+        let teller = Self {
+            news: news_sender,
+            dropped,
+            status: status_sender,
+            stop: stop_sender,
+            thread: Some(thread),
+            address,
+            has_receivers,
+        };
+        Ok(teller)
+    }
+
+    /// Where status page, metrics and API are.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Passes on what a session says.
+    pub fn hear(&self, session: &Session, said: &Said) {
+        let told = |storm: &crate::model::Storm| Told {
+            storm: Box::new(storm.clone()),
+            labels: session.labels(&storm.subject.id),
+        };
+        let trouble = |part, why: &str| News::Trouble { part, why: why.to_owned() };
+        let news = match said {
+            Said::Notice(Notice::Onset(storm)) => News::Onset(told(storm)),
+            Said::Notice(Notice::CauseChanged { storm, from, to }) => {
+                News::CauseChanged { told: told(storm), from: *from, to: *to }
+            }
+            Said::Notice(Notice::Subsided(storm)) => News::Subsided(told(storm)),
+            Said::Notice(Notice::Found(_)) => return,
+            Said::Gap(gap) => News::Gap(gap.clone()),
+            Said::Lost(why) => trouble(Part::Docker, why),
+            Said::Back => News::Recovered(Part::Docker),
+            Said::NoLog(why) => trouble(Part::Log, why),
+            Said::Trouble(why) => trouble(Part::Listing, why),
+            Said::Decided(decision) => News::Decided(decision.clone()),
+            Said::Settled(decision, settlement) => News::Settled(decision.clone(), settlement.clone()),
+            Said::LetGo(let_go) => News::LetGo(let_go.clone()),
+            Said::NoJournal(why) => trouble(Part::Journal, why),
+            Said::JournalBack => News::Recovered(Part::Journal),
+        };
+        self.pass(news);
+    }
+
+    /// Shows how a session is, for as long as it is polled.
+    pub async fn follow(&self, session: &Session) {
+        let mut storms_at = Instant::now();
+        let mut leads = None;
+        let mut listing_fails = false;
+        loop {
+            let began = Instant::now();
+            if session.leads() != leads {
+                leads = session.leads();
+                self.pass(News::Leads(leads.unwrap_or(false)));
+            }
+            let status = session.status();
+            let fails = status.health.checks.iter().any(|check| check.name == "sweep" && !check.is_ok);
+            if listing_fails && !fails {
+                self.pass(News::Recovered(Part::Listing));
+            }
+            listing_fails = fails;
+            let is_at_rest = status.storms.is_empty() && status.quarantines.is_empty();
+            self.status.send_replace(Arc::new(status));
+            if self.has_receivers && storms_at <= began {
+                storms_at = began + STORMS_EVERY;
+                self.pass(News::Storms(session.told()));
+            }
+            let every = if is_at_rest { SHOWN_EVERY_AT_REST } else { SHOWN_EVERY };
+            tokio::time::sleep(every.max(began.elapsed().saturating_mul(SHOWN_SHARE))).await;
+        }
+    }
+
+    /// Ends the thread; what is not delivered by then is in the outbox.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // It ends within the limit of its deliveries.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    fn pass(&self, news: News) {
+        if self.has_receivers && self.news.try_send(news).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Work {
+    async fn run(mut self, tell: oneshot::Sender<Result<Option<SocketAddr>, TellerError>>) {
+        let (shown, status) = watch::channel(Arc::new(Status::default()));
+        let server = match self.serve.take() {
+            Some(settings) => match Server::bind(settings, status).await {
+                Ok(server) => Some(server),
+                Err(error) if self.is_default_address && error.is_taken() => {
+                    tracing::warn!(why = %error, "no status page and no metrics: name another address in [serve]");
+                    None
+                }
+                Err(error) => {
+                    let _ = tell.send(Err(error.into()));
+                    return;
+                }
+            },
+            None => None,
+        };
+        let _ = tell.send(Ok(server.as_ref().map(Server::address)));
+        if let Some(why) = &self.trouble {
+            tracing::error!(why, "the outbox cannot be written: alerts wait in memory");
+        }
+        if self.content.damaged > 0 {
+            tracing::warn!(files = self.content.damaged, "alerts in the outbox cannot be read: they are set aside");
+        }
+        let courier = Courier::new(
+            std::mem::take(&mut self.receivers),
+            self.outbox.clone(),
+            std::mem::take(&mut self.content.waiting),
+            self.sender.clone(),
+            wall_clock,
+        );
+        let mut stop = self.stop.clone();
+        let mut stopped = self.stop.clone();
+        let is_stopped = async move {
+            let _ = stopped.wait_for(|is| *is).await;
+        };
+        let serve = async {
+            match server {
+                Some(server) => server.run(is_stopped).await,
+                None => std::future::pending().await,
+            }
+        };
+        let dead_man = ping(self.dead_man.take(), self.sender.clone(), shown.subscribe());
+        tokio::select! {
+            _ = stop.wait_for(|is| *is) => {}
+            () = self.tell(&courier, &shown) => {}
+            () = courier.run() => {}
+            () = serve => {}
+            () = dead_man => {}
+        }
+        courier.flush(FLUSH_LIMIT).await;
+    }
+
+    /// Hears news, tells alerts, and puts together what is shown.
+    async fn tell(&mut self, courier: &Courier, shown: &watch::Sender<Arc<Status>>) {
+        let mut desk = Desk::new(self.desk.clone(), wall_clock(), std::mem::take(&mut self.memory));
+        let mut labels: BTreeMap<String, Labels> = BTreeMap::new();
+        let mut storms: Vec<Told> = Vec::new();
+        let mut refresh_at = Instant::now() + REFRESH_EVERY;
+        let mut has_trouble = false;
+        if let Some(why) = self.trouble.take() {
+            has_trouble = true;
+            desk.hear(wall_clock(), News::Trouble { part: Part::Outbox, why });
+        }
+        loop {
+            let now = wall_clock();
+            let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
+            tokio::select! {
+                news = self.news.recv() => match news {
+                    Some(News::Storms(all)) => {
+                        labels = all.iter().filter(|told| !told.labels.is_empty())
+                            .map(|told| (told.storm.subject.id.clone(), told.labels.clone())).collect();
+                        storms.clone_from(&all);
+                        desk.hear(wall_clock(), News::Storms(all));
+                    }
+                    Some(news) => {
+                        if let News::Onset(told) = &news {
+                            labels.insert(told.storm.subject.id.clone(), told.labels.clone());
+                        }
+                        desk.hear(wall_clock(), news);
+                    }
+                    None => return,
+                },
+                changed = self.status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let status = Arc::clone(&self.status.borrow_and_update());
+                    shown.send_replace(Arc::new(self.complete(&status, courier)));
+                    continue;
+                }
+                () = tokio::time::sleep(nap) => {}
+            }
+            let trouble = courier.trouble();
+            if trouble.is_some() != has_trouble && self.outbox.is_some() {
+                has_trouble = trouble.is_some();
+                desk.hear(
+                    wall_clock(),
+                    match trouble {
+                        Some(why) => News::Trouble { part: Part::Outbox, why },
+                        None => News::Recovered(Part::Outbox),
+                    },
+                );
+            }
+            let alerts = desk.tell(wall_clock());
+            for alert in &alerts {
+                courier.post(alert, &labels).await;
+            }
+            if !alerts.is_empty() {
+                self.remember(&desk).await;
+            }
+            if refresh_at <= Instant::now() {
+                refresh_at = Instant::now() + REFRESH_EVERY;
+                if desk.leads()
+                    && let Some(alert) = refreshed(&storms, &self.desk.node)
+                {
+                    courier.refresh(&alert, &labels);
+                }
+            }
+        }
+    }
+
+    async fn remember(&self, desk: &Desk) {
+        let Some(outbox) = self.outbox.clone() else { return };
+        let memory = desk.memory();
+        let written = tokio::task::spawn_blocking(move || outbox.remember(&memory)).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(why = %error, "what was told is not on disk: it may be told once more after a restart");
+        }
+    }
+
+    /// The session's own account, and how alerts go.
+    fn complete(&self, status: &Status, courier: &Courier) -> Status {
+        let receivers = courier.status();
+        let now = wall_clock();
+        let oldest = receivers.iter().filter_map(|receiver| receiver.oldest).min();
+        let age = oldest.map(|oldest| now.since(oldest));
+        let late = receivers.iter().find(|one| one.oldest.is_some_and(|oldest| now.since(oldest) > WAITING_LATE));
+        let detail = match (courier.trouble(), late) {
+            (Some(why), _) => why,
+            (None, Some(late)) => format!("{} has not taken an alert for 15 min: {}", late.name, late.trouble),
+            (None, None) => "alerts get out".to_owned(),
+        };
+        let is_ok = late.is_none() && courier.trouble().is_none();
+        let mut status = Status { receivers, ..status.clone() };
+        if !status.receivers.is_empty() {
+            let age_secs = age.map(|age| age.as_secs_f64());
+            status.health.checks.push(Check { name: "outbox".to_owned(), is_ok, detail, age_secs });
+            status.health.is_ready &= is_ok;
+        }
+        status.totals.news_dropped = self.dropped.load(Ordering::Relaxed);
+        status
+    }
+}
+
+/// All that storms, as one alert. `None` where nothing does.
+fn refreshed(storms: &[Told], node: &str) -> Option<Alert> {
+    let storms: Vec<AlertStorm> =
+        storms.iter().take(REFRESHED_MAX).map(|told| AlertStorm::new(&told.storm, String::new())).collect();
+    (!storms.is_empty()).then(|| Alert {
+        id: "refresh".to_owned(),
+        conversation: "refresh".to_owned(),
+        kind: AlertKind::Repeat,
+        severity: Severity::Critical,
+        at: wall_clock(),
+        node: node.to_owned(),
+        title: String::new(),
+        lines: Vec::new(),
+        storms,
+        storms_left_out: 0,
+        next_step: String::new(),
+        ends: false,
+    })
+}
+
+/// Asks a URL as long as squall is ready: whoever waits for it notices when it is not asked any more.
+async fn ping(dead_man: Option<(SecretString, Duration)>, sender: Sender, status: watch::Receiver<Arc<Status>>) {
+    let Some((url, every)) = dead_man else { return std::future::pending().await };
+    let mut said = None;
+    loop {
+        tokio::time::sleep(every).await;
+        let (is_ready, at) = {
+            let status = status.borrow();
+            (status.health.is_ready, status.at)
+        };
+        let is_fresh = wall_clock().since(at) < Duration::from_secs(30) && at > Timestamp::default();
+        if !(is_ready && is_fresh) {
+            continue;
+        }
+        let trouble = sender.ping(url.expose_secret()).await.err();
+        if trouble != said {
+            match &trouble {
+                Some(why) => tracing::error!(why, "the dead man's URL cannot be asked"),
+                None => tracing::info!("the dead man's URL is asked"),
+            }
+            said = trouble;
+        }
+    }
+}

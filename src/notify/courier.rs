@@ -1,0 +1,402 @@
+//! Brings alerts to their receivers. Each receiver has a line and a task of its own: one that is slow or away delays no
+//! other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Notify;
+
+use super::desktop;
+use super::filter::Filter;
+use super::outbox::{Delivery, Outbox};
+use super::receiver::Kind;
+use super::send::{Answer, Sender};
+use crate::model::{Alert, AlertStorm, DeliveryOutcome, ReceiverStatus, Timestamp, fnv_64};
+use crate::notify::news::Labels;
+
+/// How many alerts wait for one receiver; of more the oldest go first.
+const WAITING_MAX: usize = 1000;
+/// How old an alert may be: what is older is no news, and is in the list of dead letters.
+const AGE_MAX: Duration = Duration::from_secs(86_400);
+/// The first distance between two tries; it doubles.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest one: what comes back is told within ten minutes.
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// How long a receiver may ask to be left alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Where alerts go.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Its name: letters, digits, `-` and `_`, at most 40.
+    pub name: String,
+    /// What it is.
+    pub way: Way,
+    /// What it wants to hear.
+    pub filter: Filter,
+    /// How many alerts a minute, all of it as burst.
+    pub quota: Quota,
+}
+
+/// How an alert gets to a receiver.
+#[derive(Debug)]
+pub enum Way {
+    /// By a request.
+    Http(Box<Kind>),
+    /// On this machine's desktop.
+    Desktop,
+}
+
+impl Way {
+    /// What it is, as configuration and metrics spell it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http(kind) => kind.as_str(),
+            Self::Desktop => "desktop",
+        }
+    }
+}
+
+/// Brings alerts to their receivers. See the module.
+#[derive(Debug)]
+pub struct Courier {
+    lines: Vec<Line>,
+    outbox: Option<Arc<Outbox>>,
+    sender: Sender,
+    clock: fn() -> Timestamp,
+    trouble: Mutex<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    receiver: Receiver,
+    limiter: DefaultDirectRateLimiter,
+    state: Mutex<LineState>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct LineState {
+    waiting: VecDeque<Delivery>,
+    /// What storms now, for a receiver that has to be told again and again.
+    refresh: Option<Alert>,
+    delivered_at: Option<Timestamp>,
+    trouble: String,
+    outcomes: BTreeMap<DeliveryOutcome, u64>,
+}
+
+impl LineState {
+    fn count(&mut self, outcome: DeliveryOutcome) {
+        *self.outcomes.entry(outcome).or_default() += 1;
+    }
+}
+
+impl Courier {
+    /// A courier with what an earlier one has left; without an outbox what waits is in memory only.
+    pub fn new(
+        receivers: Vec<Receiver>,
+        outbox: Option<Arc<Outbox>>,
+        left: Vec<Delivery>,
+        sender: Sender,
+        clock: fn() -> Timestamp,
+    ) -> Self {
+        let mut lines: Vec<Line> = receivers.into_iter().map(Line::new).collect();
+        for delivery in left {
+            // What waits for a receiver that is no longer there stays on disk, and is shown.
+            if let Some(line) = lines.iter_mut().find(|line| line.receiver.name == delivery.receiver) {
+                line.state.get_mut().unwrap_or_else(PoisonError::into_inner).waiting.push_back(delivery);
+            }
+        }
+        Self { lines, outbox, sender, clock, trouble: Mutex::new(None) }
+    }
+
+    /// Takes an alert for every receiver that wants it; returns when it is on disk.
+    pub async fn post(&self, alert: &Alert, labels: &BTreeMap<String, Labels>) {
+        for line in &self.lines {
+            match wanted(&line.receiver.filter, alert, labels) {
+                Some(alert) => self.post_to(line, alert).await,
+                None => line.state().count(DeliveryOutcome::Filtered),
+            }
+        }
+    }
+
+    /// What storms now: Alertmanager takes an alert for over when it does not hear of it for some minutes.
+    pub fn refresh(&self, alert: &Alert, labels: &BTreeMap<String, Labels>) {
+        let wants =
+            |line: &&Line| matches!(&line.receiver.way, Way::Http(kind) if matches!(**kind, Kind::Alertmanager(_)));
+        for line in self.lines.iter().filter(wants) {
+            line.state().refresh = wanted(&line.receiver.filter, alert, labels);
+            line.wake.notify_one();
+        }
+    }
+
+    /// Delivers for as long as it is polled.
+    pub async fn run(&self) {
+        futures::future::join_all(self.lines.iter().map(|line| self.serve(line))).await;
+    }
+
+    /// Delivers what waits now, once each, for at most this long.
+    pub async fn flush(&self, limit: Duration) {
+        let once = self.lines.iter().map(|line| async {
+            let waiting = line.state().waiting.len();
+            for _ in 0..waiting {
+                self.deliver_next(line).await;
+            }
+        });
+        // What is left is on disk.
+        let _ = tokio::time::timeout(limit, futures::future::join_all(once)).await;
+    }
+
+    /// How deliveries go.
+    pub fn status(&self) -> Vec<ReceiverStatus> {
+        self.lines.iter().map(Line::status).collect()
+    }
+
+    /// Why the outbox cannot be written; `None`: it can.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn post_to(&self, line: &Line, alert: Alert) {
+        let delivery = Delivery {
+            receiver: line.receiver.name.clone(),
+            alert,
+            since: (self.clock)(),
+            tries: 0,
+            trouble: String::new(),
+        };
+        self.on_disk(delivery.clone(), |outbox, delivery| outbox.keep(delivery)).await;
+        let dropped = {
+            let mut state = line.state();
+            let is_known = state.waiting.iter().any(|other| other.alert.id == delivery.alert.id);
+            if !is_known {
+                state.waiting.push_back(delivery);
+            }
+            let dropped = if state.waiting.len() > WAITING_MAX { state.waiting.pop_front() } else { None };
+            dropped.iter().for_each(|_| state.count(DeliveryOutcome::Dropped));
+            dropped
+        };
+        if let Some(dropped) = dropped {
+            self.on_disk(dropped, |outbox, delivery| {
+                outbox.forget(delivery);
+                Ok(())
+            })
+            .await;
+        }
+        line.wake.notify_one();
+    }
+
+    async fn serve(&self, line: &Line) {
+        loop {
+            let pause = self.deliver_next(line).await;
+            match pause {
+                // A new alert does not shorten it: the receiver is not well.
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => line.wake.notified().await,
+            }
+        }
+    }
+
+    /// Tries the first delivery of a line; returns how long to wait before the next one, `None` where there is none.
+    async fn deliver_next(&self, line: &Line) -> Option<Duration> {
+        let next = {
+            let mut state = line.state();
+            state.waiting.front().cloned().or_else(|| {
+                let alert = state.refresh.take()?;
+                Some(Delivery {
+                    receiver: line.receiver.name.clone(),
+                    since: alert.at,
+                    alert,
+                    tries: 0,
+                    trouble: String::new(),
+                })
+            })
+        };
+        let mut delivery = next?;
+        if let Err(until) = line.limiter.check() {
+            line.put_back(delivery);
+            return Some(until.wait_time_from(DefaultClock::default().now()));
+        }
+        let now = (self.clock)();
+        if now.since(delivery.since) > AGE_MAX {
+            delivery.trouble = format!("too old to be news; {}", delivery.trouble);
+            self.bury(line, delivery).await;
+            return Some(Duration::ZERO);
+        }
+        match try_once(&line.receiver, &delivery.alert, &self.sender).await {
+            Answer::Taken => {
+                {
+                    let mut state = line.state();
+                    state.count(DeliveryOutcome::Delivered);
+                    state.delivered_at = Some((self.clock)());
+                    state.trouble.clear();
+                }
+                self.done(line, delivery).await;
+                Some(Duration::ZERO)
+            }
+            Answer::Unwanted => {
+                line.state().count(DeliveryOutcome::Filtered);
+                self.done(line, delivery).await;
+                Some(Duration::ZERO)
+            }
+            Answer::Refused(why) => {
+                delivery.tries += 1;
+                delivery.trouble = why;
+                self.bury(line, delivery).await;
+                Some(Duration::ZERO)
+            }
+            Answer::Later { why, after } => {
+                delivery.tries += 1;
+                delivery.trouble.clone_from(&why);
+                let pause = after.map_or_else(|| pause(&delivery), |after| after.min(RETRY_AFTER_MAX));
+                {
+                    let mut state = line.state();
+                    state.count(DeliveryOutcome::Retried);
+                    state.trouble = why;
+                    if let Some(first) = state.waiting.front_mut().filter(|first| first.alert.id == delivery.alert.id) {
+                        *first = delivery.clone();
+                    }
+                    // What one alert suffers from does not hold up the others for ever.
+                    if delivery.tries % 4 == 0 && state.waiting.len() > 1 {
+                        state.waiting.rotate_left(1);
+                    }
+                }
+                self.on_disk(delivery, |outbox, delivery| outbox.keep(delivery)).await;
+                Some(pause)
+            }
+        }
+    }
+
+    async fn done(&self, line: &Line, delivery: Delivery) {
+        line.take_out(&delivery.alert.id);
+        self.on_disk(delivery, |outbox, delivery| {
+            outbox.forget(delivery);
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn bury(&self, line: &Line, delivery: Delivery) {
+        tracing::error!(
+            receiver = delivery.receiver,
+            alert = delivery.alert.id,
+            why = delivery.trouble,
+            "an alert was refused for good; see squall alert list"
+        );
+        line.take_out(&delivery.alert.id);
+        {
+            let mut state = line.state();
+            state.count(DeliveryOutcome::Dead);
+            state.trouble.clone_from(&delivery.trouble);
+        }
+        self.on_disk(delivery, |outbox, delivery| outbox.bury(delivery)).await;
+    }
+
+    /// Does something in the outbox, beside the other lines: a disk may be slow.
+    async fn on_disk(
+        &self,
+        delivery: Delivery,
+        act: impl FnOnce(&Outbox, &Delivery) -> Result<(), super::outbox::OutboxError> + Send + 'static,
+    ) {
+        let Some(outbox) = self.outbox.clone() else { return };
+        let done = tokio::task::spawn_blocking(move || act(&outbox, &delivery)).await;
+        let why = done.ok().and_then(Result::err).map(|error| error.to_string());
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *trouble != why {
+            if let Some(why) = &why {
+                tracing::error!(why, "the outbox cannot be written: alerts wait in memory");
+            }
+            *trouble = why;
+        }
+    }
+}
+
+/// Tells a receiver something once, whatever its filter and quota.
+pub async fn try_once(receiver: &Receiver, alert: &Alert, sender: &Sender) -> Answer {
+    match &receiver.way {
+        Way::Http(kind) => match kind.request(alert) {
+            Ok(Some(request)) => sender.send(&request).await,
+            Ok(None) => Answer::Unwanted,
+            Err(error) => Answer::Refused(error.to_string()),
+        },
+        Way::Desktop => desktop::show(alert).await,
+    }
+}
+
+impl Line {
+    fn new(receiver: Receiver) -> Self {
+        let outcomes = DeliveryOutcome::ALL.iter().map(|outcome| (*outcome, 0)).collect();
+        Self {
+            limiter: RateLimiter::direct(receiver.quota),
+            receiver,
+            state: Mutex::new(LineState {
+                waiting: VecDeque::new(),
+                refresh: None,
+                delivered_at: None,
+                trouble: String::new(),
+                outcomes,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    fn status(&self) -> ReceiverStatus {
+        let state = self.state();
+        ReceiverStatus {
+            name: self.receiver.name.clone(),
+            kind: self.receiver.way.as_str().to_owned(),
+            waiting: u64::try_from(state.waiting.len()).unwrap_or(u64::MAX),
+            oldest: state.waiting.iter().map(|delivery| delivery.since).min(),
+            delivered_at: state.delivered_at,
+            trouble: state.trouble.clone(),
+            outcomes: state.outcomes.clone(),
+        }
+    }
+
+    fn take_out(&self, alert: &str) {
+        self.state().waiting.retain(|delivery| delivery.alert.id != alert);
+    }
+
+    /// What was not tried: it is still in the line, unless it was made for a refresh.
+    fn put_back(&self, delivery: Delivery) {
+        let mut state = self.state();
+        let is_waiting = state.waiting.front().is_some_and(|first| first.alert.id == delivery.alert.id);
+        if !is_waiting && state.refresh.is_none() {
+            state.refresh = Some(delivery.alert);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of an alert a receiver wants to hear. `None`: nothing.
+fn wanted(filter: &Filter, alert: &Alert, labels: &BTreeMap<String, Labels>) -> Option<Alert> {
+    if filter.severity_min.is_some_and(|min| alert.severity < min && !alert.ends) {
+        return None;
+    }
+    if filter.is_about_all() || alert.storms.is_empty() {
+        return Some(alert.clone());
+    }
+    let none = Labels::new();
+    let fits = |storm: &AlertStorm| {
+        let labels = labels.get(&storm.subject.id).unwrap_or(&none);
+        filter.fits(&storm.subject.name, labels, storm.cause)
+    };
+    let storms: Vec<AlertStorm> = alert.storms.iter().filter(|storm| fits(storm)).cloned().collect();
+    (!storms.is_empty()).then(|| Alert { storms, ..alert.clone() })
+}
+
+/// How long to wait after a try that failed: doubled each time, and up to a tenth more, so that the managers of a Swarm
+/// and the receivers of one service do not come back together.
+fn pause(delivery: &Delivery) -> Duration {
+    let pause = RETRY_MIN.saturating_mul(2_u32.saturating_pow(delivery.tries.saturating_sub(1))).min(RETRY_MAX);
+    let salt = fnv_64([delivery.alert.id.as_bytes(), delivery.receiver.as_bytes(), &delivery.tries.to_le_bytes()]);
+    let per_mille = u32::try_from(salt % 101).unwrap_or(0);
+    pause + pause / 1000 * per_mille
+}

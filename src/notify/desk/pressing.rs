@@ -1,0 +1,173 @@
+//! What is told besides storms: gaps, squall's own trouble, and what a person did by hand.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::conversation::Change;
+use super::words;
+use super::{Settings, id_of, severity_of};
+use crate::model::{Alert, AlertKind, Gap, Timestamp};
+use crate::notify::news::{Part, Trouble};
+
+/// How many gaps or notes one alert names; the others are counted.
+const LINES_MAX: usize = 20;
+
+/// See the module.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Pressing {
+    troubles: BTreeMap<Part, Trouble>,
+    #[serde(skip)]
+    recovered: Vec<(Part, Trouble, Timestamp)>,
+    #[serde(skip)]
+    gaps: Gathered,
+    #[serde(skip)]
+    quarantines: Gathered,
+    #[serde(skip)]
+    releases: Gathered,
+    /// The newest gap's alert, and how many there were: the next ones keep a growing distance.
+    gap_told: Option<Timestamp>,
+}
+
+/// Lines that wait a moment for others.
+#[derive(Clone, Debug, Default)]
+struct Gathered {
+    since: Option<Timestamp>,
+    lines: Vec<String>,
+    left_out: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, now: Timestamp, line: String) {
+        self.since.get_or_insert(now);
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(line);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn take(&mut self) -> Vec<String> {
+        let Self { mut lines, left_out, .. } = std::mem::take(self);
+        if left_out > 0 {
+            lines.push(format!("and {left_out} more"));
+        }
+        lines
+    }
+}
+
+impl Pressing {
+    pub(super) fn gap(&mut self, now: Timestamp, gap: Gap) {
+        self.gaps.add(now, words::gap(&gap));
+    }
+
+    pub(super) fn note(&mut self, now: Timestamp, change: Change, line: String) {
+        match change {
+            Change::Quarantine => self.quarantines.add(now, line),
+            _ => self.releases.add(now, line),
+        }
+    }
+
+    pub(super) fn trouble(&mut self, now: Timestamp, part: Part, why: String) {
+        let trouble = self.troubles.entry(part).or_insert(Trouble { since: now, why: String::new(), is_told: false });
+        trouble.why = why;
+    }
+
+    pub(super) fn recovered(&mut self, now: Timestamp, part: Part) {
+        if let Some(trouble) = self.troubles.remove(&part).filter(|trouble| trouble.is_told) {
+            self.recovered.push((part, trouble, now));
+        }
+    }
+
+    pub(super) fn tell(&mut self, now: Timestamp, settings: &Settings, leads: bool) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        // Each node tells of its own trouble: nobody else knows it.
+        for (part, trouble, at) in self.recovered.drain(..) {
+            let lines = vec![format!("it lasted {}", words::span(at.since(trouble.since)))];
+            let title = format!("{}: squall works again ({} is over)", settings.node, part.words());
+            alerts.push(alert(
+                now,
+                settings,
+                AlertKind::Recovered,
+                conversation(settings, part, &trouble),
+                title,
+                lines,
+            ));
+        }
+        for (part, trouble) in &mut self.troubles {
+            if !trouble.is_told && now.since(trouble.since) >= settings.trouble_after {
+                trouble.is_told = true;
+                let title = format!("{}: {}", settings.node, part.words());
+                let lines = vec![trouble.why.clone(), format!("since {}", words::moment(trouble.since))];
+                let of = conversation(settings, *part, trouble);
+                let mut alert = alert(now, settings, AlertKind::Trouble, of, title, lines);
+                part.next_step().clone_into(&mut alert.next_step);
+                alerts.push(alert);
+            }
+        }
+        let gap_at = self.gap_due(settings);
+        let note_at = |gathered: &Gathered| gathered.since.map(|since| since.plus(settings.wait));
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        if due(gap_at) {
+            self.gap_told = Some(now);
+            alerts.extend(told(now, settings, AlertKind::Gap, self.gaps.take(), leads));
+        }
+        if due(note_at(&self.quarantines)) {
+            alerts.extend(told(now, settings, AlertKind::Quarantine, self.quarantines.take(), leads));
+        }
+        if due(note_at(&self.releases)) {
+            alerts.extend(told(now, settings, AlertKind::Release, self.releases.take(), leads));
+        }
+        alerts
+    }
+
+    pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Timestamp> {
+        let waiting = self.troubles.values().filter(|trouble| !trouble.is_told);
+        let troubles = waiting.map(|trouble| trouble.since.plus(settings.trouble_after));
+        let notes = [&self.quarantines, &self.releases].into_iter().filter_map(|gathered| gathered.since);
+        let recovered = self.recovered.iter().map(|(_, _, at)| *at);
+        let notes = notes.map(|since| since.plus(settings.wait));
+        troubles.chain(notes).chain(recovered).chain(self.gap_due(settings)).min()
+    }
+
+    /// Gaps come in rows, as a dockerd that restarts makes them: the next message waits as long as a digest.
+    fn gap_due(&self, settings: &Settings) -> Option<Timestamp> {
+        let since = self.gaps.since?.plus(settings.wait);
+        Some(self.gap_told.map_or(since, |told| since.max(told.plus(settings.digest_per))))
+    }
+}
+
+/// What only the node that leads tells.
+fn told(now: Timestamp, settings: &Settings, kind: AlertKind, lines: Vec<String>, leads: bool) -> Option<Alert> {
+    let title = words::title_of_lines(kind, &settings.node, &lines);
+    let of = id_of(&[kind.as_str(), &settings.node, &now.to_string()]);
+    leads.then(|| alert(now, settings, kind, of, title, lines))
+}
+
+fn conversation(settings: &Settings, part: Part, trouble: &Trouble) -> String {
+    id_of(&["trouble", &settings.node, part.words(), &trouble.since.to_string()])
+}
+
+fn alert(
+    now: Timestamp,
+    settings: &Settings,
+    kind: AlertKind,
+    conversation: String,
+    title: String,
+    lines: Vec<String>,
+) -> Alert {
+    Alert {
+        id: id_of(&[&conversation, kind.as_str()]),
+        conversation,
+        kind,
+        severity: severity_of(kind, false),
+        at: now,
+        node: settings.node.clone(),
+        title,
+        lines,
+        storms: Vec::new(),
+        storms_left_out: 0,
+        next_step: String::new(),
+        ends: kind != AlertKind::Trouble,
+    }
+}

@@ -1,0 +1,180 @@
+//! What alerts say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{id_of, severity_of};
+use crate::model::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp};
+use crate::notify::news::Told;
+
+/// The longest title, in bytes.
+const TITLE_MAX: usize = 300;
+/// How many services or causes a title names.
+const NAMED_MAX: usize = 3;
+
+/// One line that says what these storms are about.
+pub(super) fn title(kind: AlertKind, storms: &[&Told], now: Timestamp) -> String {
+    let what = match storms {
+        [] => "nothing storms".to_owned(),
+        [told] => one(kind, told, now),
+        storms => many(kind, storms),
+    };
+    cut(match kind {
+        AlertKind::Baseline => format!("already so when squall started: {what}"),
+        AlertKind::Escalation => format!("ten times as bad as told: {what}"),
+        AlertKind::Repeat => format!("still: {what}"),
+        AlertKind::Subsided => format!("over: {what}"),
+        _ => what,
+    })
+}
+
+fn one(kind: AlertKind, told: &Told, now: Timestamp) -> String {
+    let storm = &told.storm;
+    let name = &storm.subject.name;
+    let times = format!("{} failures in {}", storm.failed, span(storm.ended.unwrap_or(now).since(storm.onset)));
+    match kind {
+        AlertKind::Subsided => format!("{name} fails no more ({}, {times})", storm.cause),
+        AlertKind::Quarantine => format!("squall holds {name} ({}, {times})", storm.cause),
+        AlertKind::Release => format!("{name} is no longer held ({}, {times})", storm.cause),
+        AlertKind::CauseChanged => format!("{name} storms for another reason: {} ({times})", storm.cause),
+        _ => format!("{name} storms on {}: {}, {times}", nodes(&[told]), storm.cause),
+    }
+}
+
+fn many(kind: AlertKind, storms: &[&Told]) -> String {
+    let count = storms.len();
+    let causes: BTreeSet<Cause> = storms.iter().map(|told| told.storm.cause).collect();
+    let registries: BTreeSet<&str> = storms.iter().map(|told| &*told.storm.registry).collect();
+    let on = nodes(storms);
+    let registry = match (registries.len(), registries.first()) {
+        (1, Some(registry)) if !registry.is_empty() => Some(*registry),
+        _ => None,
+    };
+    let is_429 = |cause: &Cause| matches!(cause, Cause::RegistryQuota | Cause::RegistryAbuse | Cause::RegistryLimit);
+    match kind {
+        AlertKind::Subsided => format!("{count} services fail no more: {}", names(storms)),
+        AlertKind::Quarantine => format!("squall holds {count} services: {}", names(storms)),
+        AlertKind::Release => format!("{count} services are no longer held: {}", names(storms)),
+        _ => match registry {
+            Some(registry) if causes.iter().all(is_429) => {
+                format!("{registry} answers 429 to {count} services on {on}")
+            }
+            Some(registry) if causes.iter().all(|cause| cause.is_of_registry()) => {
+                format!("{count} services fail at {registry} on {on}: {}", counted(storms))
+            }
+            _ => format!("{count} services storm on {on}: {}", counted(storms)),
+        },
+    }
+}
+
+/// Several alerts as one. `None` where there are none.
+pub(super) fn gathered(now: Timestamp, node: &str, parts: Vec<Alert>, kind: AlertKind, of: &str) -> Option<Alert> {
+    if parts.is_empty() {
+        return None;
+    }
+    let ids: Vec<&str> = parts.iter().map(|part| &*part.id).collect();
+    let conversation = id_of(&ids);
+    let spends =
+        parts.iter().flat_map(|part| &part.storms).any(|storm| storm.ended.is_none() && !storm.registry.is_empty());
+    let about: u64 =
+        parts.iter().map(|part| u64::try_from(part.storms.len()).unwrap_or(0) + part.storms_left_out).sum();
+    let title = cut(match kind {
+        AlertKind::Summary => format!("while {of} was silenced: {about} storms"),
+        _ => format!("{about} storms in {} conversations", parts.len()),
+    });
+    let lines = parts.iter().take(ALERT_STORMS_MAX).map(|part| part.title.clone()).collect();
+    let next_step = parts.iter().map(|part| part.next_step.clone()).find(|step| !step.is_empty()).unwrap_or_default();
+    let mut storms: Vec<AlertStorm> = parts.into_iter().flat_map(|part| part.storms).collect();
+    storms.sort_by(|a, b| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
+    storms.truncate(ALERT_STORMS_MAX);
+    let ends = storms.iter().all(|storm| storm.ended.is_some());
+    Some(Alert {
+        id: id_of(&[&conversation, kind.as_str()]),
+        conversation,
+        kind,
+        severity: severity_of(kind, spends),
+        at: now,
+        node: node.to_owned(),
+        title,
+        lines,
+        storms_left_out: about.saturating_sub(u64::try_from(storms.len()).unwrap_or(0)),
+        storms,
+        next_step,
+        ends,
+    })
+}
+
+/// The title of an alert that is made of lines.
+pub(super) fn title_of_lines(kind: AlertKind, node: &str, lines: &[String]) -> String {
+    let first = lines.first().map_or("", |line| line);
+    cut(match (kind, lines.len()) {
+        (AlertKind::Gap, 1) => format!("{node}: nobody watched {first}"),
+        (AlertKind::Gap, count) => format!("{node}: nobody watched, {count} times"),
+        (_, 1) => first.to_owned(),
+        (AlertKind::Quarantine, count) => format!("squall holds {count} services"),
+        (_, count) => format!("{count} services are no longer held"),
+    })
+}
+
+/// When nobody watched, and why.
+pub(super) fn gap(gap: &Gap) -> String {
+    format!("from {} for {}: {}", moment(gap.from), span(gap.to.since(gap.from)), gap.why)
+}
+
+/// A moment, for people.
+pub(super) fn moment(at: Timestamp) -> String {
+    let text = at.to_string();
+    match (text.get(..10), text.get(11..19)) {
+        (Some(day), Some(clock)) => format!("{day} {clock} UTC"),
+        _ => text,
+    }
+}
+
+/// A span, for people.
+pub(super) fn span(span: Duration) -> String {
+    match span.as_secs() {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
+fn nodes(storms: &[&Told]) -> String {
+    let nodes: BTreeSet<&str> = storms.iter().flat_map(|told| told.storm.nodes.iter().map(String::as_str)).collect();
+    match (nodes.len(), nodes.first()) {
+        (0, _) => "no node that is known".to_owned(),
+        (1, Some(node)) => (*node).to_owned(),
+        (count, _) => format!("{count} nodes"),
+    }
+}
+
+fn names(storms: &[&Told]) -> String {
+    let named: Vec<&str> = storms.iter().take(NAMED_MAX).map(|told| &*told.storm.subject.name).collect();
+    let more = storms.len().saturating_sub(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
+}
+
+/// The causes, those of most services first.
+fn counted(storms: &[&Told]) -> String {
+    let mut counts: BTreeMap<Cause, usize> = BTreeMap::new();
+    storms.iter().for_each(|told| *counts.entry(told.storm.cause).or_default() += 1);
+    let mut counts: Vec<(Cause, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    if let [(cause, _)] = counts[..] {
+        return cause.as_str().to_owned();
+    }
+    let named: Vec<String> = counts.iter().take(NAMED_MAX).map(|(cause, count)| format!("{count} {cause}")).collect();
+    let more = if counts.len() > NAMED_MAX { " ..." } else { "" };
+    format!("{}{more}", named.join(", "))
+}
+
+fn cut(mut title: String) -> String {
+    if title.len() > TITLE_MAX {
+        let end = (0..=TITLE_MAX - 3).rev().find(|end| title.is_char_boundary(*end));
+        title.truncate(end.unwrap_or(0));
+        title.push_str("...");
+    }
+    title
+}

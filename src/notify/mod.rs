@@ -1,0 +1,24 @@
+//! What people are told: storms are grouped into conversations, silenced where that was asked for, and delivered.
+//!
+//! [`Desk`] decides what is told and when: it reads no clock, so a day of alerts is tested in a moment. [`receiver`]
+//! puts an alert into a receiver's own form. [`Outbox`] keeps on disk what has not been taken yet, and [`Courier`]
+//! brings it there. Nothing here talks to Docker or delays detection: news comes over a queue that has a cap, and the
+//! list of all storms that comes with it every few seconds makes up for what the queue has dropped.
+
+mod courier;
+mod desk;
+mod desktop;
+mod filter;
+mod news;
+mod outbox;
+pub mod receiver;
+mod send;
+mod silence;
+
+pub use courier::{Courier, Receiver, Way, try_once};
+pub use desk::{Desk, Memory, Settings};
+pub use filter::Filter;
+pub use news::{Labels, News, Part, Told};
+pub use outbox::{Content, Delivery, Outbox, OutboxError};
+pub use send::{Answer, Sender, SenderError};
+pub use silence::{Silence, When, Window, WindowError};
