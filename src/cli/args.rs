@@ -32,6 +32,8 @@ pub(super) enum Command {
     Audit(Audit),
     /// The daemon: say each storm's onset, change of cause and end
     Watch(Watch),
+    /// Look on, live: storms, what is held, registries; it changes nothing
+    Top(Top),
     /// List what is held, since when, why, and what happens next
     Status(Status),
     /// Hold a service now, as the breaker would
@@ -138,6 +140,18 @@ pub(super) struct Journal {
     /// The journal's directory [default: $STATE_DIRECTORY, or /var/lib/squall]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Top {
+    /// Look at what a running squall shows, as http://127.0.0.1:9765, instead of at Docker itself
+    #[arg(long, value_name = "URL", conflicts_with_all = ["host", "context", "log"])]
+    pub(super) url: Option<String>,
+    /// File with the token that it wants [default: what SQUALL_TOKEN holds]
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(super) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) daemon: Daemon,
 }
 
 #[derive(Debug, ClapArgs)]

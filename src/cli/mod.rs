@@ -13,6 +13,7 @@ mod render;
 mod replay;
 mod report;
 mod status;
+pub mod top;
 mod watch;
 
 use clap::Parser;
@@ -35,6 +36,7 @@ pub fn run() -> u8 {
         Command::Audit(command) => audit::run(&command, args.config.as_deref()),
         Command::Watch(command) => watch::run(&command, args.config.as_deref()),
         Command::Status(command) => status::run(&command, args.config.as_deref()),
+        Command::Top(command) => top::run(&command, args.config.as_deref()),
         Command::Quarantine(command) => hand::quarantine(&command, args.config.as_deref()),
         Command::Release(command) => hand::release(&command, args.config.as_deref()),
         Command::Report(command) => report::run(&command, args.config.as_deref()),

@@ -72,7 +72,8 @@ fn ended(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn wants_colour() -> bool {
+/// Whether standard output shows colour, and it is not unwanted.
+pub(super) fn wants_colour() -> bool {
     io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

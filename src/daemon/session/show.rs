@@ -50,6 +50,11 @@ impl Session {
         }
     }
 
+    /// Why the daemon cannot be reached, where it cannot.
+    pub fn lost(&self) -> Option<String> {
+        self.state().lost.clone()
+    }
+
     /// All that is shown, receivers apart.
     pub fn status(&self) -> Status {
         let leads = self.leads().unwrap_or(false);
@@ -117,13 +122,20 @@ impl Session {
             detail,
             age_secs,
         };
-        let checks = vec![
+        let mut checks = vec![
             check("events", events, event_age),
             check("sweep", sweep, sweep_age.map(|age| age.as_secs_f64())),
-            check("journal", journal, None),
             // A log that is not read makes a cause less sure, and no storm unseen.
             check("log", (true, log), None),
         ];
+        if state.response.is_some() {
+            checks.push(check("journal", journal, None));
+        }
+        // It sees its own containers, as it should: who looks for services is told so all the same.
+        if state.role == Role::Worker {
+            let detail = "a worker sees its own containers only: look at a manager".to_owned();
+            checks.push(check("role", (true, detail), None));
+        }
         // The journal is history: storms are seen and told without it.
         let is_ready = checks.iter().all(|check| check.is_ok || check.name == "journal");
         Health { is_alive: true, is_ready, checks }
