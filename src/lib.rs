@@ -6,7 +6,7 @@
 //! An observation goes one way through the rooms of this crate:
 //!
 //! ```text
-//!  docker events ┐                                        ┌─ report, notices
+//!  docker events ┐                                        ┌─ report, notices ── notify/, serve/
 //!  task listings ├─ docker/ ─┐                            │
 //!  dockerd log   ┘           ├─ ingest/ ─── detect/ ──────┼─ respond/ ─── decision ─── journal/
 //!  recordings ───────────────┘  observations  storms      │                   └─ permit ─── docker/ actuate
@@ -21,7 +21,9 @@
 //! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
 //! | [`journal`] | history on disk | `model` |
-//! | [`config`] | a TOML file to checked settings | `detect`, `respond`, `journal`, for their defaults |
+//! | [`notify`] | alerts to people: their grouping, their outbox, the words of each receiver | `model`, `journal` |
+//! | [`serve`] | a status page, JSON, metrics and health over HTTP; reads only | `model` |
+//! | [`config`] | a TOML file to checked settings | `detect`, `respond`, `journal`, `notify`, for their defaults |
 //! | [`daemon`] | the shell: one loop over all that can wake it | all above |
 //! | [`cli`] | one file for each command | all above |
 //!
@@ -42,6 +44,8 @@
 //! - A quarantine's state is in the service's own labels ([`respond::Mark`]), in Swarm's Raft: what the journal says
 //!   differently is wrong. A decision is journaled before it is carried out, and its settlement after.
 //! - Whoever else edits a held service wins.
+//! - Who is told, and what is shown, is on a thread of its own: no disk, chat or browser delays detection
+//!   ([`daemon::Teller`]). An alert is on disk before it is sent, and goes when it was taken.
 //!
 //! # Absences
 //!

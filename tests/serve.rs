@@ -390,6 +390,16 @@ async fn connections_that_ask_nothing_do_not_shut_others_out_for_long() {
 }
 
 #[tokio::test]
+async fn a_listener_hears_that_it_is_still_connected() {
+    let served = rich().await;
+    let mut events = served.listen().await;
+    events.until("\n\n").await;
+    events.until("heartbeat\n\n").await;
+    drop(events);
+    served.end().await;
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_refused() {
     let served = rich().await;
     let long = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(40_000));
@@ -451,7 +461,7 @@ async fn hostile_texts_stay_texts() {
     assert!(metrics.contains(r"\n'\\{}</svg>"), "{metrics}");
 
     let mut events = served.listen().await;
-    let event = events.until("\n\n").await + &events.until("\n\n").await;
+    let event = events.until("\n\n").await;
     assert!(!event.contains("<script") && !event.contains("<img"));
     served.end().await;
 }

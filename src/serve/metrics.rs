@@ -60,6 +60,7 @@ fn daemon(status: &Status) -> Vec<Family> {
         counter("squall_skipped", "Lines and objects that could not be read", totals.skipped),
         counter("squall_gaps", "Spans that nobody watched", totals.gaps),
         counter("squall_forgotten_subjects", "Subjects that were forgotten for want of room", totals.forgotten),
+        counter("squall_news_dropped", "News for alerts that were dropped for want of room", totals.news_dropped),
         sweeps(status),
         lag.with(totals.event_lag_secs.map(Value::Number)),
     ]

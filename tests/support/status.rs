@@ -284,7 +284,7 @@ fn totals() -> Totals {
         sweeps: 30,
         sweep_secs_sum: 3.5,
         sweep_secs: vec![(0.05, 4), (0.1, 20), (0.5, 29), (1.0, 30)],
-        news_dropped: 3,
+        news_dropped: 0,
         event_lag_secs: Some(0.25),
     }
 }

@@ -99,7 +99,7 @@ fn as_table(buckets: &[HistoryBucket], now: Timestamp) -> Markup {
                 table #hour-list {
                     caption .hidden { "Tries of the last 24 h, by hours of UTC, newest first" }
                     thead { tr {
-                        th scope="col" { "From (UTC)" } th scope="col" { "Tries" } th scope="col" { "Failed" }
+                        th scope="col" { "From (UTC)" } th .num scope="col" { "Tries" } th .num scope="col" { "Failed" }
                         th scope="col" { "Watched" }
                     } }
                     tbody { @for hour in buckets.chunks(4).rev() { @if let Some(first) = hour.first() { (hour_row(first, hour, now)) } } }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::Head::Text;
 use super::storms::{cause, nodes};
 use super::words::{clock, grouped, many, moment, span, visible};
 use super::{left_out, section as in_section, table};
@@ -23,7 +24,7 @@ fn findings(status: &Status, now: Timestamp) -> Markup {
         div {
             h3 { "What waits and ought not to" }
             @if shown.is_empty() { p .empty { "Nothing waits." } } @else {
-                (table("finding-list", "Tasks that wait", &["Service", "Waits", "Cause", "Where"], &rows))
+                (table("finding-list", "Tasks that wait", &[Text("Service"), Text("Waits"), Text("Cause"), Text("Where")], &rows))
                 (left_out((status.findings.len() - shown.len()) as u64, "finding"))
             }
         }
@@ -44,7 +45,7 @@ fn finding_row(finding: &Finding, now: Timestamp) -> Markup {
             }
             td data-label="Waits" { (moment(finding.since, now)) }
             td data-label="Cause" { (cause(finding.cause)) }
-            td data-label="Where" { (nodes(&finding.nodes)) }
+            td .nodes data-label="Where" { (nodes(&finding.nodes)) }
         }
     }
 }
@@ -56,7 +57,7 @@ fn gaps(status: &Status, now: Timestamp) -> Markup {
         div {
             h3 { "Spans that nobody watched" }
             @if shown.is_empty() { p .empty { "No gap: all that is shown was watched." } } @else {
-                (table("gap-list", "Gaps, newest first", &["From", "For", "Why"], &rows))
+                (table("gap-list", "Gaps, newest first", &[Text("From"), Text("For"), Text("Why")], &rows))
                 (left_out((status.gaps.len() - shown.len()) as u64, "gap"))
             }
         }

@@ -15,7 +15,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets::{SCRIPT, STYLE};
 use crate::model::{Status, Timestamp};
 use verdict::Verdict;
-use words::{formatted, moment, relative, visible};
+use words::{clock, formatted, relative, span, visible};
 
 /// How many rows a list of the page has; what is above it is counted, and in the JSON.
 pub const PAGE_ROWS_MAX: usize = 100;
@@ -100,13 +100,24 @@ fn section(id: &str, heading: &str, note: &Markup, body: &Markup) -> Markup {
     }
 }
 
+/// The head of a column.
+#[derive(Clone, Copy)]
+enum Head {
+    Text(&'static str),
+    /// Of figures, which stand at the right.
+    Figure(&'static str),
+}
+
 /// A table in a box of its own that scrolls sideways where it has to.
-fn table(id: &str, caption: &str, heads: &[&str], rows: &Markup) -> Markup {
+fn table(id: &str, caption: &str, heads: &[Head], rows: &Markup) -> Markup {
     html! {
         div .box {
             table #(id) {
                 caption .hidden { (caption) }
-                thead { tr { @for head in heads { th scope="col" { (head) } } } }
+                thead { tr { @for head in heads { @match head {
+                    Head::Text(name) => th scope="col" { (name) },
+                    Head::Figure(name) => th .num scope="col" { (name) },
+                } } } }
                 (rows)
             }
         }
@@ -130,7 +141,10 @@ fn about(status: &Status, now: Timestamp) -> Markup {
                 "squall " (visible(&status.version))
                 @if !status.engine.is_empty() { " · Docker " (visible(&status.engine)) }
                 @if !status.node.is_empty() { " · " (visible(&status.node)) }
-                @if !is_new { " · watching since " (moment(status.started, now)) }
+                @if !is_new {
+                    " · watching for " (span(now.since(status.started))) ", since "
+                    time datetime=(status.started) { (clock(status.started, now)) }
+                 }
             }
             p {
                 @if is_new { "No state yet" } @else {

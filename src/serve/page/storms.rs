@@ -2,11 +2,13 @@
 
 use maud::{Markup, html};
 
+use super::Head::{self, Figure, Text};
 use super::words::{grouped, many, moment, pace, visible};
 use super::{PAGE_ROWS_MAX, left_out, section as in_section, table};
 use crate::model::{Cause, Status, Storm, StormState, SubjectKind, Timestamp};
 
-const HEADS: [&str; 7] = ["Service", "Cause", "Began", "Failed", "Per min", "Nodes", "Cost"];
+const HEADS: [Head; 7] =
+    [Text("Service"), Text("Cause"), Text("Began"), Figure("Failed"), Figure("Per min"), Text("Nodes"), Text("Cost")];
 /// How many nodes are named; the others are counted.
 const NODES_MAX: usize = 3;
 
@@ -41,9 +43,9 @@ fn row(storm: &Storm, now: Timestamp) -> Markup {
                 td data-label="Began" { (moment(storm.onset, now)) }
                 td .num data-label="Failed" { (grouped(storm.failed)) span .sub { "of " (grouped(storm.attempts)) } }
                 td .num data-label="Per min" { (pace(storm.attempts_per_min)) }
-                td data-label="Nodes" { (nodes(&storm.nodes)) }
+                td .nodes data-label="Nodes" { (nodes(&storm.nodes)) }
                 td data-label="Cost" class=(if storm.pulls && !is_held { "cost spends" } else { "cost" }) {
-                    (visible(&storm.cost()))
+                    @if is_held { "held: no try is made" } @else { (visible(&storm.cost())) }
                 }
             }
             tr .more { td colspan="7" { (details(storm)) } }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::Head::{Figure, Text};
 use super::storms::cause;
 use super::words::{grouped, many, moment, pace, visible};
 use super::{PAGE_ROWS_MAX, left_out, section, table};
@@ -16,8 +17,7 @@ pub(super) fn quarantines(status: &Status, now: Timestamp) -> Markup {
         if status.acts { "Nothing is held." } else { "Nothing is held: squall only says here what it would do." };
     let body = html! {
         @if all.is_empty() { p .empty { (empty) } } @else {
-            (table("held-list", "Held services and what happens next", &["Service", "Phase", "Cause", "Held", "Tried again",
-                "Next"], &rows))
+            (table("held-list", "Held services and what happens next", &[Text("Service"), Text("Phase"), Text("Cause"), Text("Held"), Text("Tried again"), Text("Next")], &rows))
             (left_out((all.len() - shown.len()) as u64, "quarantine"))
         }
     };
@@ -49,8 +49,7 @@ pub(super) fn registries(status: &Status, now: Timestamp) -> Markup {
     let rows = html! { tbody { @for registry in shown { (registry_row(registry, now)) } } };
     let body = html! {
         @if all.is_empty() { p .empty { "No storm asks a registry." } } @else {
-            (table("registry-list", "What storms ask of each registry", &["Registry", "Tries per min", "Pulls left", "Runs out",
-                "Asked most by"], &rows))
+            (table("registry-list", "What storms ask of each registry", &[Text("Registry"), Figure("Tries per min"), Text("Pulls left"), Text("Runs out"), Text("Asked most by")], &rows))
             (left_out((all.len() - shown.len()) as u64, "registry host"))
         }
     };
@@ -115,8 +114,7 @@ pub(super) fn receivers(status: &Status, now: Timestamp) -> Markup {
     let rows = html! { tbody { @for receiver in shown { (receiver_row(receiver, now)) } } };
     let body = html! {
         @if all.is_empty() { p .empty { "No receiver is configured: nobody is told." } } @else {
-            (table("receiver-list", "Where alerts go, and whether they get there", &["Receiver", "State", "Waiting", "Last taken",
-                "Delivered", "Retried", "Lost"], &rows))
+            (table("receiver-list", "Where alerts go, and whether they get there", &[Text("Receiver"), Text("State"), Figure("Waiting"), Text("Last taken"), Figure("Delivered"), Figure("Retried"), Figure("Lost")], &rows))
             (left_out((all.len() - shown.len()) as u64, "receiver"))
         }
     };

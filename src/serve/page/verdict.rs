@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::words::{grouped, many, pace, visible};
-use crate::model::{Status, StormState, Timestamp};
+use super::words::{clock, grouped, many, pace, visible};
+use crate::model::{RegistryStatus, Status, StormState, Timestamp};
 use crate::serve::routes::staleness;
 
 /// How it is.
@@ -49,7 +49,7 @@ impl Verdict {
         if let Some(first) = sentence.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        Self { tone, sentence, more: worst(status), title }
+        Self { tone, sentence, more: worst(status, now), title }
     }
 }
 
@@ -69,14 +69,23 @@ fn blind(status: &Status, now: Timestamp) -> Option<String> {
 }
 
 /// What the storm that asks the registry most is about.
-fn worst(status: &Status) -> String {
+fn worst(status: &Status, now: Timestamp) -> String {
     let asking = status.storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing);
     let worst = asking.max_by(|a, b| a.attempts_per_min.total_cmp(&b.attempts_per_min));
     let or_any = worst.or_else(|| status.storms.iter().find(|storm| storm.state == StormState::Ongoing));
     or_any.map_or_else(String::new, |storm| {
         let name = visible(&storm.subject.name);
-        format!("Worst: {name}, {}, {}.", storm.cause, visible(&storm.cost()))
+        let quota = status.registries.iter().find(|registry| storm.pulls && registry.registry == storm.registry);
+        let quota = quota.map_or_else(String::new, |registry| left(registry, now));
+        format!("Worst: {name}, {}, {}.{quota}", storm.cause, visible(&storm.cost()))
     })
+}
+
+/// What is left of a registry's quota, and until when, where that is known.
+fn left(registry: &RegistryStatus, now: Timestamp) -> String {
+    let (Some(left), Some(limit)) = (registry.remaining, registry.limit) else { return String::new() };
+    let until = registry.exhausted.map_or_else(String::new, |at| format!(", gone about {}", clock(at, now)));
+    format!(" {} of {} pulls are left{until}.", grouped(u64::try_from(left).unwrap_or(0)), grouped(limit))
 }
 
 pub(super) fn section(status: &Status, now: Timestamp) -> Markup {
@@ -105,15 +114,21 @@ fn figures(status: &Status) -> Markup {
     let (attempts, failed) =
         status.history.iter().fold((0, 0), |sum, bucket| (sum.0 + bucket.attempts, sum.1 + bucket.failed));
     let waiting: u64 = status.receivers.iter().map(|receiver| receiver.waiting).sum();
+    let (all, bad) = (status.receivers.len(), status.receivers.iter().filter(|one| !one.trouble.is_empty()).count());
+    let receivers = match (all, bad) {
+        (0, _) => "nobody is told".to_owned(),
+        (_, 0) => format!("for {}", many(all as u64, "receiver")),
+        (_, _) => format!("{bad} of {} in trouble", many(all as u64, "receiver")),
+    };
     html! {
-        (figure("Failed tries", &pace(of_all), "a minute, now"))
-        (figure("Asked of registries", &pace(asking), "tries a minute"))
-        (figure("Failed in 24\u{a0}h", &grouped(failed), &format!("of {} tries", grouped(attempts))))
-        (figure("Calm", &grouped(status.calm), "services"))
-        (figure("Alerts waiting", &grouped(waiting), &format!("for {}", many(status.receivers.len() as u64, "receiver"))))
+        (figure("Failed tries", &pace(of_all), "a minute, now", false))
+        (figure("Asked of registries", &pace(asking), "tries a minute", false))
+        (figure("Failed in 24\u{a0}h", &grouped(failed), &format!("of {} tries", grouped(attempts)), false))
+        (figure("Calm", &grouped(status.calm), "services", false))
+        (figure("Alerts waiting", &grouped(waiting), &receivers, bad > 0))
     }
 }
 
-fn figure(name: &str, value: &str, unit: &str) -> Markup {
-    html! { div { dt { (name) } dd { span .value { (value) } " " span .unit { (unit) } } } }
+fn figure(name: &str, value: &str, unit: &str, is_bad: bool) -> Markup {
+    html! { div { dt { (name) } dd { span .value { (value) } " " span class=(if is_bad { "unit bad" } else { "unit" }) { (unit) } } } }
 }

@@ -120,7 +120,10 @@ pub(super) fn grouped(value: u64) -> String {
 pub(super) fn pace(per_min: f64) -> String {
     if !per_min.is_finite() {
         "?".to_owned()
-    } else if per_min >= 10.0 || per_min == 0.0 {
+    } else if per_min == 0.0 {
+        // The sum of none is -0.
+        "0".to_owned()
+    } else if per_min >= 10.0 {
         format!("{per_min:.0}")
     } else {
         format!("{per_min:.1}")
@@ -156,6 +159,7 @@ mod tests {
     #[test]
     fn figures() {
         assert_eq!(grouped(1_234_567).replace('\u{202f}', " "), "1 234 567");
+        assert_eq!(pace([].iter().sum()), "0");
         assert_eq!((pace(59.6), pace(1.25), pace(f64::NAN)), ("60".to_owned(), "1.2".to_owned(), "?".to_owned()));
         let now = Timestamp::from_secs(1_000_000);
         assert_eq!(relative(now.plus(Duration::from_secs(90)), now).replace('\u{a0}', " "), "in 1 min");

@@ -1,0 +1,1 @@
+//! Nothing: the tests of the status page are beside it.
