@@ -324,7 +324,8 @@ impl Receiver {
             return Err(bad(self.what(), format!("the header {name} is squall's own")));
         }
         check_labels(&self.labels).map_err(|why| bad(self.what(), why))?;
-        in_range("receiver.per_min", &self.per_min.unwrap_or(20), &1, &600, "1 to 600")
+        in_range("per_min", &self.per_min.unwrap_or(20), &1, &600, "1 to 600")
+            .map_err(|error| bad(self.what(), error.to_string()))
     }
 
     /// What the courier goes by.

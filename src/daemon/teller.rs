@@ -211,16 +211,18 @@ impl Teller {
         let mut listing_fails = false;
         loop {
             let began = Instant::now();
-            if session.leads() != leads {
-                leads = session.leads();
-                self.pass(News::Leads(leads.unwrap_or(false)));
+            let leads_now = session.leads();
+            // What finds no room is said again: without it nothing is ever told.
+            if leads_now != leads && self.pass(News::Leads(leads_now.unwrap_or(false))) {
+                leads = leads_now;
             }
             let status = session.status();
             let fails = status.health.checks.iter().any(|check| check.name == "sweep" && !check.is_ok);
-            if listing_fails && !fails {
-                self.pass(News::Recovered(Part::Listing));
+            if fails {
+                listing_fails = true;
+            } else if listing_fails && self.pass(News::Recovered(Part::Listing)) {
+                listing_fails = false;
             }
-            listing_fails = fails;
             let is_at_rest = status.storms.is_empty() && status.quarantines.is_empty();
             self.status.send_replace(Arc::new(status));
             if self.has_receivers && storms_at <= began {
@@ -241,10 +243,13 @@ impl Teller {
         }
     }
 
-    fn pass(&self, news: News) {
-        if self.has_receivers && self.news.try_send(news).is_err() {
+    /// Whether it found room.
+    fn pass(&self, news: News) -> bool {
+        let is_taken = !self.has_receivers || self.news.try_send(news).is_ok();
+        if !is_taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        is_taken
     }
 }
 
@@ -308,7 +313,7 @@ impl Work {
         let mut storms: Vec<Told> = Vec::new();
         let mut refresh_at = Instant::now() + REFRESH_EVERY;
         let mut has_trouble = false;
-        if let Some(why) = self.trouble.take() {
+        if let Some(why) = self.trouble.clone() {
             has_trouble = true;
             desk.hear(wall_clock(), News::Trouble { part: Part::Outbox, why });
         }
@@ -352,9 +357,12 @@ impl Work {
                     },
                 );
             }
+            // Those of what is over are in no list of what storms.
+            let is_due = desk.next_deadline().is_some_and(|at| at <= wall_clock());
+            let told_labels = if is_due { desk.labels() } else { BTreeMap::new() };
             let alerts = desk.tell(wall_clock());
             for alert in &alerts {
-                courier.post(alert, &labels).await;
+                courier.post(alert, &told_labels).await;
             }
             if !alerts.is_empty() {
                 self.remember(&desk).await;
@@ -386,12 +394,14 @@ impl Work {
         let oldest = receivers.iter().filter_map(|receiver| receiver.oldest).min();
         let age = oldest.map(|oldest| now.since(oldest));
         let late = receivers.iter().find(|one| one.oldest.is_some_and(|oldest| now.since(oldest) > WAITING_LATE));
-        let detail = match (courier.trouble(), late) {
+        // An outbox that could not be opened is none for as long as the process lives.
+        let trouble = self.trouble.clone().or_else(|| courier.trouble());
+        let is_ok = late.is_none() && trouble.is_none();
+        let detail = match (trouble, late) {
             (Some(why), _) => why,
             (None, Some(late)) => format!("{} has not taken an alert for 15 min: {}", late.name, late.trouble),
             (None, None) => "alerts get out".to_owned(),
         };
-        let is_ok = late.is_none() && courier.trouble().is_none();
         let mut status = Status { receivers, ..status.clone() };
         if !status.receivers.is_empty() {
             let age_secs = age.map(|age| age.as_secs_f64());

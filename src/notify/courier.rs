@@ -143,7 +143,10 @@ impl Courier {
         let once = self.lines.iter().map(|line| async {
             let waiting = line.state().waiting.len();
             for _ in 0..waiting {
-                self.deliver_next(line).await;
+                // Whoever asks for time gets it at the end too.
+                if self.deliver_next(line).await != Some(Duration::ZERO) {
+                    break;
+                }
             }
         });
         // What is left is on disk.
@@ -216,6 +219,7 @@ impl Courier {
             })
         };
         let mut delivery = next?;
+        let is_refresh = !line.has(&delivery.alert.id);
         if let Err(until) = line.limiter.check() {
             line.put_back(delivery);
             return Some(until.wait_time_from(DefaultClock::default().now()));
@@ -242,6 +246,15 @@ impl Courier {
                 self.done(line, delivery).await;
                 Some(Duration::ZERO)
             }
+            // The next one comes within a minute.
+            Answer::Refused(why) if is_refresh => {
+                line.state().trouble = why;
+                Some(Duration::ZERO)
+            }
+            Answer::Later { why, after } if is_refresh => {
+                line.state().trouble = why;
+                Some(after.map_or(RETRY_MIN, |after| after.clamp(RETRY_MIN, RETRY_AFTER_MAX)))
+            }
             Answer::Refused(why) => {
                 delivery.tries += 1;
                 delivery.trouble = why;
@@ -251,7 +264,7 @@ impl Courier {
             Answer::Later { why, after } => {
                 delivery.tries += 1;
                 delivery.trouble.clone_from(&why);
-                let pause = after.map_or_else(|| pause(&delivery), |after| after.min(RETRY_AFTER_MAX));
+                let pause = after.map_or_else(|| pause(&delivery), |after| after.clamp(RETRY_MIN, RETRY_AFTER_MAX));
                 {
                     let mut state = line.state();
                     state.count(DeliveryOutcome::Retried);
@@ -358,6 +371,10 @@ impl Line {
 
     fn take_out(&self, alert: &str) {
         self.state().waiting.retain(|delivery| delivery.alert.id != alert);
+    }
+
+    fn has(&self, alert: &str) -> bool {
+        self.state().waiting.iter().any(|delivery| delivery.alert.id == alert)
     }
 
     /// What was not tried: it is still in the line, unless it was made for a refresh.

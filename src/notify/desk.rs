@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use conversation::{Change, Conversation};
 use pressing::Pressing;
 
-use super::news::{News, Told};
+use super::news::{Labels, News, Told};
 use super::silence::Silence;
 use crate::model::{
     Action, Alert, AlertKind, Decision, LetGo, Outcome, Refusal, Settlement, Severity, SubjectKind, Timestamp, fnv_64,
@@ -148,6 +148,11 @@ impl Desk {
         self.forgotten
     }
 
+    /// The labels of all that may be told of, by the subject's id.
+    pub fn labels(&self) -> BTreeMap<String, Labels> {
+        self.conversations.values().flat_map(Conversation::labels).collect()
+    }
+
     /// Hears something.
     pub fn hear(&mut self, now: Timestamp, news: News) {
         match news {
@@ -213,7 +218,12 @@ impl Desk {
         }
         self.unsaid.retain(|alert| now.since(alert.at) < UNSAID_FOR);
         self.unsaid.extend(unled);
-        if self.leads {
+        if self.leads && self.unsaid.len() > self.settings.digest_over {
+            // Whoever takes over says what he has not said in one message.
+            let unsaid = self.unsaid.drain(..).collect();
+            self.count(now);
+            alerts.extend(words::gathered(now, &self.settings.node, unsaid, AlertKind::Digest, ""));
+        } else if self.leads {
             alerts.extend(self.unsaid.drain(..));
         }
         let over = self.unsaid.len().saturating_sub(UNSAID_MAX);
@@ -237,10 +247,13 @@ impl Desk {
     fn silence(&mut self, id: &str, now: Timestamp) -> bool {
         let Some(conversation) = self.conversations.get_mut(id) else { return true };
         let mut apart = Vec::new();
+        let mut is_whole = false;
         for ((name, until), keys) in conversation.silenced(&self.settings.silences, now) {
             if conversation.has_all(&keys) {
+                // What other silences hold back has gone its own way by now.
                 conversation.hold_back(name, until);
-                return true;
+                is_whole = true;
+                continue;
             }
             let mut part = conversation.split(&name, &keys);
             part.hold_back(name, until);
@@ -248,9 +261,14 @@ impl Desk {
         }
         for (part, keys) in apart {
             self.by_subject.extend(keys.into_iter().map(|key| (key, part.id.clone())));
-            self.conversations.insert(part.id.clone(), part);
+            match self.conversations.get_mut(&part.id) {
+                // What was taken out before waits for the same silence.
+                Some(earlier) => earlier.absorb(part),
+                None => drop(self.conversations.insert(part.id.clone(), part)),
+            }
         }
-        false
+        // What is left may have nothing to tell yet.
+        is_whole || self.conversations.get(id).and_then(|left| self.due(left)).is_none_or(|at| at > now)
     }
 
     fn due(&self, conversation: &Conversation) -> Option<Timestamp> {
@@ -296,6 +314,9 @@ impl Desk {
     /// The list of all that storms heals what the queue has dropped.
     fn see_all(&mut self, now: Timestamp, storms: Vec<Told>) {
         let is_settled = now.since(self.started) >= RESUME_FOR;
+        if is_settled {
+            self.pressing.settle(now);
+        }
         let mut ongoing: BTreeMap<String, BTreeMap<Key, Told>> = BTreeMap::new();
         for told in storms {
             match self.by_subject.get(&key_of(&told)) {

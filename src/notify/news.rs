@@ -100,4 +100,7 @@ pub(super) struct Trouble {
     pub(super) since: Timestamp,
     pub(super) why: String,
     pub(super) is_told: bool,
+    /// It was heard of since the process began.
+    #[serde(skip)]
+    pub(super) is_heard: bool,
 }

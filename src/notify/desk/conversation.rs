@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::words;
 use super::{Key, Settings, id_of, key_of, severity_of};
 use crate::model::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, StormState, Timestamp};
-use crate::notify::news::Told;
+use crate::notify::news::{Labels, Told};
 use crate::notify::silence::Silence;
 
 /// How often the distance between two messages doubles: from 1 min to 16.
@@ -310,8 +310,23 @@ impl Conversation {
         apart
     }
 
+    /// Takes in what was taken out of the same conversation later.
+    pub(super) fn absorb(&mut self, part: Self) {
+        self.members.extend(part.members);
+        self.families.extend(part.families);
+        self.changed = self.changed.or(part.changed);
+        self.held_back = part.held_back;
+        self.is_done = false;
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.members.keys().cloned()
+    }
+
+    /// The labels of those that have any.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (String, Labels)> + '_ {
+        let labelled = self.members.values().filter(|member| !member.told.labels.is_empty());
+        labelled.map(|member| (member.told.storm.subject.id.clone(), member.told.labels.clone()))
     }
 
     pub(super) fn has_all(&self, keys: &[Key]) -> bool {

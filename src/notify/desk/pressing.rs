@@ -69,14 +69,23 @@ impl Pressing {
     }
 
     pub(super) fn trouble(&mut self, now: Timestamp, part: Part, why: String) {
-        let trouble = self.troubles.entry(part).or_insert(Trouble { since: now, why: String::new(), is_told: false });
+        let new = Trouble { since: now, why: String::new(), is_told: false, is_heard: true };
+        let trouble = self.troubles.entry(part).or_insert(new);
         trouble.why = why;
+        trouble.is_heard = true;
     }
 
     pub(super) fn recovered(&mut self, now: Timestamp, part: Part) {
         if let Some(trouble) = self.troubles.remove(&part).filter(|trouble| trouble.is_told) {
             self.recovered.push((part, trouble, now));
         }
+    }
+
+    /// What an earlier process told and this one has not heard of is over.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        let over: Vec<Part> =
+            self.troubles.iter().filter(|(_, trouble)| !trouble.is_heard).map(|(part, _)| *part).collect();
+        over.into_iter().for_each(|part| self.recovered(now, part));
     }
 
     pub(super) fn tell(&mut self, now: Timestamp, settings: &Settings, leads: bool) -> Vec<Alert> {
