@@ -214,23 +214,41 @@ fn a_service_on_backoff_comes_back_by_itself_when_its_mount_appears() {
     let began = now();
     lab.storms("create", &["s-mount-path"]);
     let before = lab.spec("s-mount-path");
-    let held = watch.until("it is held", 30, |watch| done(watch, "quarantine").remove("s-mount-path"));
+    watch.until("it is held", 30, |watch| done(watch, "quarantine").remove("s-mount-path"));
     std::thread::sleep(Duration::from_secs(30));
     fs::create_dir(&mount).unwrap();
     watch.until("it is released", 120, |watch| done(watch, "release").remove("s-mount-path"));
     assert_eq!(running(&lab, "s-mount-path"), 3);
     assert_eq!(lab.spec("s-mount-path").to_string(), before.to_string());
 
-    // Each watched attempt that fails has a successor, which Swarm prepares at once; each replica that comes back one pull.
+    // Each watched attempt that fails has a successor, which Swarm prepares at once and which may ask once more for
+    // each second, the service's delay, that the try goes on; each replica that comes back pulls once.
     let settled = watch.notices("settlement");
-    let count = |action: &str| settled.iter().filter(|line| line["decision"]["action"] == action).count();
-    let failed = count("quarantine") - 1;
+    let steps: Vec<(String, Timestamp)> =
+        settled.iter().map(|line| (text(&line["decision"]["action"]), time(&line["settlement"]["at"]))).collect();
     let pulls = lab.pulls("s-mount-path", began);
-    let after = pulls.iter().filter(|at| **at > held.plus(Duration::from_secs(1))).count();
-    println!("{} pulls, {after} after it was held: {failed} tries failed, {} steps", pulls.len(), count("raise"));
+    println!("{} pulls: {steps:?}", pulls.len());
+    let between = |from: Timestamp, to: Timestamp| pulls.iter().filter(|at| **at >= from && **at < to).count();
+    let mut failed = 0;
+    for pair in steps.windows(2) {
+        let ((action, at), (next, until)) = (&pair[0], &pair[1]);
+        match (&**action, &**next) {
+            ("quarantine", "probe") => {
+                let asked = between(at.plus(ASKED_AFTER), *until);
+                assert_eq!(asked, 0, "{asked} pulls while it was held, from {at} to {until}");
+            }
+            ("probe", "quarantine") => {
+                failed += 1;
+                let most = 2 + usize::try_from(until.since(*at).as_secs()).unwrap();
+                let asked = between(*at, until.plus(ASKED_AFTER));
+                assert!((1..=most).contains(&asked), "{asked} pulls for the try from {at} to {until}");
+            }
+            _ => {}
+        }
+    }
     assert!((1..=4).contains(&failed), "{failed} tries failed");
-    assert!(after <= 2 * failed + 3, "{after} pulls for {failed} failed tries and 3 replicas");
-    assert!(after >= failed + 3, "{after} pulls");
+    let last = steps.iter().filter(|(action, _)| action == "probe").map(|(_, at)| *at).max().unwrap();
+    assert_eq!(between(last, now()), 3, "a pull for each of three replicas, from {last} on");
     fs::remove_dir(&mount).unwrap();
 }
 

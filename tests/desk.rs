@@ -4,6 +4,7 @@
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -35,6 +36,8 @@ struct Stage {
     /// Subjects are known by these.
     episodes: u64,
     told: Vec<Alert>,
+    /// What only receivers hear that keep conversations apart.
+    parts: Vec<Alert>,
 }
 
 impl Stage {
@@ -54,7 +57,8 @@ impl Stage {
         let settings = Settings { node: "node1".to_owned(), ..settings };
         let mut desk = Desk::new(settings.clone(), now, memory);
         desk.hear(now, News::Leads(true));
-        Self { desk, settings, now, listed_at: now, storms: BTreeMap::new(), episodes: 0, told: Vec::new() }
+        let (storms, told, parts) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { desk, settings, now, listed_at: now, storms, episodes: 0, told, parts }
     }
 
     fn silenced(names: &[(&str, &str, Duration, Duration)]) -> Self {
@@ -87,19 +91,19 @@ impl Stage {
         self.episodes += 1;
         storm.id =
             format!("{:016x}", squall::model::fnv_64([storm.subject.name.as_bytes(), &self.episodes.to_le_bytes()]));
-        let told = Told { storm: Box::new(storm), labels: Labels::new() };
+        let told = Told { storm: Arc::new(storm), labels: Labels::new() };
         self.storms.insert(told.storm.subject.name.clone(), told.clone());
         self.desk.hear(self.now, News::Onset(told));
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut Storm)) {
-        change(&mut self.storms.get_mut(name).expect("it storms").storm);
+        change(Arc::make_mut(&mut self.storms.get_mut(name).expect("it storms").storm));
     }
 
     fn end(&mut self, name: &str) {
         let mut told = self.storms.remove(name).expect("it storms");
-        told.storm.state = StormState::Subsided;
-        told.storm.ended = Some(self.now);
+        let storm = Arc::make_mut(&mut told.storm);
+        (storm.state, storm.ended) = (StormState::Subsided, Some(self.now));
         self.desk.hear(self.now, News::Subsided(told));
     }
 
@@ -127,13 +131,15 @@ impl Stage {
         self.desk.hear(self.now, News::Settled(decision, settlement));
     }
 
-    /// Time passes: lists come, and what is due is told. Returns what was.
+    /// Time passes: lists come, and what is due is told. Returns what was, to people.
     #[track_caller]
     fn pass(&mut self, span: Duration) -> Vec<Alert> {
         let (until, from) = (self.now.plus(span), self.told.len());
         loop {
-            let alerts = self.desk.tell(self.now);
+            let (parts, alerts): (Vec<Alert>, _) =
+                self.desk.tell(self.now).into_iter().partition(|alert| alert.part_of.is_some());
             self.told.extend(alerts);
+            self.parts.extend(parts);
             let deadline = self.desk.next_deadline();
             assert!(deadline.is_none_or(|at| at > self.now), "a busy loop: {deadline:?} at {}", self.now);
             if self.now >= until {
@@ -142,7 +148,8 @@ impl Stage {
             self.now = deadline.unwrap_or(until).min(self.listed_at.plus(LISTED_EVERY)).min(until);
             if self.now >= self.listed_at.plus(LISTED_EVERY) {
                 self.listed_at = self.now;
-                self.desk.hear(self.now, News::Storms(self.storms.values().cloned().collect()));
+                self.desk
+                    .hear(self.now, News::Storms { storms: self.storms.values().cloned().collect(), is_last: true });
             }
         }
     }
@@ -389,7 +396,7 @@ fn a_storm_whose_end_was_dropped_by_the_queue_is_over_by_the_list() {
 fn a_storm_whose_onset_was_dropped_by_the_queue_is_told_by_the_list() {
     let mut stage = Stage::new();
     let storm = Storm { onset: stage.now, ..stage.storm("a", Cause::Mount) };
-    stage.storms.insert("a".to_owned(), Told { storm: Box::new(storm), labels: Labels::new() });
+    stage.storms.insert("a".to_owned(), Told { storm: Arc::new(storm), labels: Labels::new() });
     assert_eq!(kinds(&stage.pass(MIN)), [AlertKind::Onset]);
 }
 
@@ -410,18 +417,30 @@ fn more_than_ten_within_five_minutes_are_digests() {
     assert!((1..=5).contains(&digests), "{:?}", kinds(&stage.told));
     let told: u64 = stage.told.iter().map(|a| u64::try_from(a.storms.len()).expect("few") + a.storms_left_out).sum();
     assert_eq!(told, 60, "each once");
+
+    // Whoever keeps conversations apart hears of each, and of its end.
+    for number in 0..60 {
+        stage.end(&format!("s{number}"));
+    }
+    stage.pass(HOUR);
+    let digests: BTreeSet<&str> = stage.told.iter().filter(|a| a.kind == AlertKind::Digest).map(|a| &*a.id).collect();
+    assert!(stage.parts.iter().all(|part| part.part_of.as_deref().is_some_and(|whole| digests.contains(whole))));
+    let apart: Vec<&Alert> = stage.told.iter().filter(|a| a.kind != AlertKind::Digest).chain(&stage.parts).collect();
+    let begun: BTreeSet<&str> = apart.iter().filter(|a| !a.ends).map(|a| &*a.conversation).collect();
+    let ended: BTreeSet<&str> = apart.iter().filter(|a| a.ends).map(|a| &*a.conversation).collect();
+    assert_eq!((begun.len(), &begun), (60, &ended));
 }
 
 #[test]
 fn a_thousand_at_once_are_one_message_with_their_number() {
     let mut stage = Stage::new();
-    for number in 0..1000 {
+    for number in 0..1100 {
         stage.begin(&format!("s{number:04}"), Cause::Mount);
     }
     let alerts = stage.pass(MIN);
     let alert = only(&alerts);
-    assert!(alert.title.contains("1000"), "{}", alert.title);
-    assert_eq!((alert.storms.len(), alert.storms_left_out), (20, 980));
+    assert!(alert.title.contains("1100"), "{}", alert.title);
+    assert_eq!((alert.storms.len(), alert.storms_left_out), (1000, 100));
 }
 
 // --- Starts ------------------------------------------------------------------------------------------------------------

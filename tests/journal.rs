@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ fn storm(id: &str, onset_secs: i64, failed: u64) -> Storm {
 }
 
 fn ended(storm: Storm, ended_secs: i64) -> Entry {
-    Entry::Storm(Box::new(Storm { state: StormState::Subsided, ended: Some(at(ended_secs)), ..storm }))
+    Entry::Storm(Arc::new(Storm { state: StormState::Subsided, ended: Some(at(ended_secs)), ..storm }))
 }
 
 fn permitted(id: &str, secs: i64) -> Decision {
@@ -200,7 +201,7 @@ async fn each_entry_comes_back_as_it_was_written() {
     keep(
         &journal,
         [
-            Entry::Storm(Box::new(storm("aa", 0, 12))),
+            Entry::Storm(Arc::new(storm("aa", 0, 12))),
             decided(&done, 3),
             Entry::Settlement(settled("d1", 11, Outcome::Done)),
             decided(&failed, 0),
@@ -267,18 +268,18 @@ async fn each_entry_comes_back_as_it_was_written() {
 async fn a_storm_is_one_row_for_as_long_as_it_goes_on_and_another_when_its_id_comes_again() {
     let dir = directory();
     let journal = open(dir.path());
-    keep(&journal, [Entry::Storm(Box::new(storm("aa", 0, 5))), Entry::Storm(Box::new(storm("aa", 0, 50)))]).await;
+    keep(&journal, [Entry::Storm(Arc::new(storm("aa", 0, 5))), Entry::Storm(Arc::new(storm("aa", 0, 50)))]).await;
     journal.close().await;
 
     // The next process sees less of the storm's past.
     let journal = open(dir.path());
-    keep(&journal, [Entry::Storm(Box::new(storm("aa", 300, 8)))]).await;
+    keep(&journal, [Entry::Storm(Arc::new(storm("aa", 300, 8)))]).await;
     let storms = history(dir.path()).storms(always()).expect("storms");
     assert_eq!(storms.len(), 1);
     assert_eq!((storms[0].onset, storms[0].failed, storms[0].causes[&Cause::RegistryQuota]), (at(0), 50, 49));
     keep(&journal, [ended(storm("aa", 300, 70), 400), ended(storm("aa", 300, 70), 400)]).await;
     // Its first episode after another start has the same id.
-    keep(&journal, [Entry::Storm(Box::new(storm("aa", 4000, 5)))]).await;
+    keep(&journal, [Entry::Storm(Arc::new(storm("aa", 4000, 5)))]).await;
     let storms = history(dir.path()).storms(always()).expect("storms");
     let told: Vec<_> = storms.iter().map(|storm| (storm.onset, storm.ended, storm.failed, storm.state)).collect();
     assert_eq!(told, [(at(0), Some(at(400)), 70, StormState::Subsided), (at(4000), None, 5, StormState::Ongoing)]);
@@ -292,13 +293,13 @@ async fn a_storm_is_one_row_for_as_long_as_it_goes_on_and_another_when_its_id_co
 async fn storms_that_an_earlier_process_left_are_ended_by_name() {
     let dir = directory();
     let journal = open(dir.path());
-    keep(&journal, ["aa", "bb", "cc"].map(|id| Entry::Storm(Box::new(storm(id, 0, 5))))).await;
+    keep(&journal, ["aa", "bb", "cc"].map(|id| Entry::Storm(Arc::new(storm(id, 0, 5))))).await;
     assert!(journal.close_storms_not_in(&["bb".to_owned()], at(900)).await);
     let storms = history(dir.path()).storms(always()).expect("storms");
     let ends: Vec<_> = storms.iter().map(|storm| storm.ended).collect();
     assert_eq!(ends, [Some(at(900)), None, Some(at(900))]);
     // One that turns up after all goes on.
-    keep(&journal, [Entry::Storm(Box::new(storm("aa", 600, 9)))]).await;
+    keep(&journal, [Entry::Storm(Arc::new(storm("aa", 600, 9)))]).await;
     let storms = history(dir.path()).storms(always()).expect("storms");
     assert_eq!((storms.len(), storms[0].ended), (3, None));
 }
@@ -348,7 +349,7 @@ async fn a_word_of_a_later_version_or_a_damaged_one_costs_no_more_than_its_row()
     let dir = directory();
     let journal = open(dir.path());
     keep(&journal, ["d1", "d2", "d3", "d4", "d5"].map(|id| decided(&permitted(id, 0), 1))).await;
-    keep(&journal, [Entry::Storm(Box::new(storm("aa", 0, 5)))]).await;
+    keep(&journal, [Entry::Storm(Arc::new(storm("aa", 0, 5)))]).await;
     let connection = Connection::open(dir.path().join(FILE)).expect("a database");
     connection
         .execute_batch(
@@ -381,7 +382,7 @@ async fn what_is_out_of_range_is_kept_within_it() {
         onset: Timestamp::from_nanos(i64::MIN),
         ..storm("aa", 0, 1)
     };
-    keep(&journal, [Entry::Storm(Box::new(odd)), decided(&permitted("d1", 0), 5000)]).await;
+    keep(&journal, [Entry::Storm(Arc::new(odd)), decided(&permitted("d1", 0), 5000)]).await;
     let storms = history(dir.path()).storms(always()).expect("storms");
     assert_eq!(storms[0].attempts_per_min, 0.0);
     assert!(storms[0].attempts > 1 << 60);
@@ -829,7 +830,7 @@ async fn old_history_goes_in_steps_and_what_is_held_stays() {
             decided(&permitted("unsettled", 0), 1),
             decided(&refused("refused", 0), 2),
             ended(storm("bb", 0, 3), 10),
-            Entry::Storm(Box::new(Storm { subject: service("api"), ..storm("aa", 0, 3) })),
+            Entry::Storm(Arc::new(Storm { subject: service("api"), ..storm("aa", 0, 3) })),
             Entry::LetGo(let_go(0)),
             Entry::Gap { origin: "m".to_owned(), gap: gap(0, 1) },
         ],

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -195,13 +196,13 @@ impl Lab {
     fn storms(&mut self, cause: Cause) {
         let view = View::read(&self.service).expect("a service");
         let storm = storm(&view.id, view.stack.as_deref(), cause, self.now.minus(secs(10)));
-        self.responder.take(self.now, &Notice::Onset(Box::new(storm.clone())));
+        self.responder.take(self.now, &Notice::Onset(Arc::new(storm.clone())));
         self.scene.storm = Some(storm);
     }
 
     fn subsides(&mut self) {
         if let Some(storm) = self.scene.storm.take() {
-            self.responder.take(self.now, &Notice::Subsided(Box::new(storm)));
+            self.responder.take(self.now, &Notice::Subsided(Arc::new(storm)));
         }
     }
 
@@ -501,7 +502,7 @@ fn with_settings(lab: &mut Lab, settings: Settings) {
     lab.responder = Responder::new(settings);
     lab.responder.lead(lab.now, true);
     let storm = lab.scene.storm.clone().expect("it storms");
-    lab.responder.take(lab.now, &Notice::Onset(Box::new(storm)));
+    lab.responder.take(lab.now, &Notice::Onset(Arc::new(storm)));
 }
 
 fn a_decision(id: &str, action: Action, at: Timestamp) -> Decision {
@@ -670,7 +671,7 @@ fn thirty_storms_at_once_are_all_stopped_at_once() {
             let mut lab = looping(Response::Backoff);
             lab.service["ID"] = json!(format!("svc{index:02}"));
             lab.storms(Cause::Mount);
-            responder.take(BASE, &Notice::Onset(Box::new(lab.scene.storm.clone().expect("it storms"))));
+            responder.take(BASE, &Notice::Onset(Arc::new(lab.scene.storm.clone().expect("it storms"))));
             lab
         })
         .collect();
@@ -747,7 +748,7 @@ fn third_of(stacks: [Option<&str>; 3], cause: Cause) -> (Response, Option<Respon
     let mut lab = looping(Response::Pause);
     for (index, stack) in stacks.iter().enumerate().take(2) {
         let storm = storm(&format!("other{index}"), *stack, cause, lab.now);
-        lab.responder.take(lab.now, &Notice::Onset(Box::new(storm)));
+        lab.responder.take(lab.now, &Notice::Onset(Arc::new(storm)));
     }
     match stacks[2] {
         Some(stack) => lab.label("com.docker.stack.namespace", Some(stack)),
@@ -773,7 +774,7 @@ fn a_registry_that_fails_unrelated_services_is_no_fault_of_theirs() {
 fn two_storms_at_a_registry_are_no_incident() {
     let mut lab = looping(Response::Pause);
     let other = storm("other", Some("b"), Cause::RegistryQuota, lab.now);
-    lab.responder.take(lab.now, &Notice::Onset(Box::new(other)));
+    lab.responder.take(lab.now, &Notice::Onset(Arc::new(other)));
     lab.storms(Cause::RegistryQuota);
     assert_eq!(lab.permit().decision().response, Response::Pause);
 }
@@ -788,7 +789,7 @@ fn what_was_held_before_the_incident_was_known_comes_back_by_itself_one_replica_
         assert_eq!(lab.step(), Some(Action::Quarantine));
         for (id, stack) in [("other1", "b"), ("other2", "c")] {
             let storm = storm(id, Some(stack), Cause::RegistryQuota, lab.now);
-            lab.responder.take(lab.now, &Notice::Onset(Box::new(storm)));
+            lab.responder.take(lab.now, &Notice::Onset(Arc::new(storm)));
         }
         assert!(lab.responder.due(lab.now).contains(&lab.id()));
         assert_eq!(lab.step(), Some(Action::Quarantine), "{response}");

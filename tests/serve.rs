@@ -207,7 +207,7 @@ async fn other_machines_are_not_let_in_unless_somebody_says_so() {
     let everywhere = Settings { listen: "0.0.0.0:0".parse().expect("an address"), ..settings() };
     let refused = bind(everywhere.clone()).await.expect_err("it is open to all");
     assert!(matches!(refused, ServeError::Exposed(_)));
-    assert!(refused.to_string().contains("set a token"), "{refused}");
+    assert!(refused.to_string().contains("set serve.token"), "{refused}");
     let empty = Settings { token: Some(String::new().into()), ..everywhere.clone() };
     assert!(matches!(bind(empty).await, Err(ServeError::EmptyToken)));
     assert!(bind(Settings { insecure: true, ..everywhere.clone() }).await.is_ok());

@@ -90,6 +90,7 @@ fn drill(receiver: &str) -> Alert {
         storms_left_out: 0,
         next_step: String::new(),
         ends: true,
+        part_of: None,
     }
 }
 

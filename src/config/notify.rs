@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 pub struct Alert {
     /// How long the first message about a storm waits for others, 0 s to 10 min.
     pub wait: Span,
-    /// The least time between two messages of one conversation, 10 s to 1 h.
+    /// The least time between two messages of one conversation, 1 s to 1 h.
     pub spacing: Span,
     /// When it is said first that something still storms, 1 min to 7 d.
     pub repeat_min: Span,
@@ -37,7 +37,7 @@ pub struct Alert {
     pub repeat_max: Span,
     /// A URL that is asked as long as all is well with squall, so that its silence is noticed.
     pub dead_man: Option<Secret>,
-    /// How often, 10 s to 1 h.
+    /// How often, 1 s to 1 h.
     pub dead_man_every: Span,
 }
 
@@ -315,10 +315,14 @@ impl Receiver {
         if self.r#type == "webhook" && self.secret.is_some() == self.url.is_some() {
             return Err(bad(self.what(), "webhook needs url, or secret where the URL is one"));
         }
-        if let Some(url) = &self.url
-            && !(url.starts_with("http://") || url.starts_with("https://"))
-        {
-            return Err(bad(self.what(), format!("url = {url:?} begins with neither https:// nor http://")));
+        if let Some(url) = &self.url {
+            // It is shown by `config show`, and here.
+            if url.contains('@') {
+                return Err(bad(self.what(), "url has a password or an @: it belongs into secret or into headers"));
+            }
+            if !(url.starts_with("http://") || url.starts_with("https://")) {
+                return Err(bad(self.what(), format!("url = {url:?} begins with neither https:// nor http://")));
+            }
         }
         if let Some(name) = self.headers.keys().find(|name| name.to_ascii_lowercase().starts_with("x-squall-")) {
             return Err(bad(self.what(), format!("the header {name} is squall's own")));
@@ -408,6 +412,9 @@ impl Silence {
         }
         check_labels(&self.labels).map_err(failed)?;
         let when = match (self.from, self.until, &self.cron, self.lasts) {
+            (Some(_), Some(_), None, None) if self.time_zone.is_some() => {
+                return Err(failed("time_zone goes with cron: from and until have one of their own".to_owned()));
+            }
             (Some(from), Some(to), None, None) if from < to => When::Between { from, to },
             (Some(_), Some(_), None, None) => return Err(failed("until is not after from".to_owned())),
             (None, None, Some(cron), Some(lasts)) => {

@@ -1,7 +1,7 @@
 //! The thread beside the watch: it tells people, and shows what there is. Nothing that it waits for, a disk, a chat, a
 //! browser, delays detection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use super::clock::wall_clock;
 use super::session::{Said, Session};
 use crate::config::{Config, ConfigError, Serve};
-use crate::model::{Alert, AlertKind, AlertStorm, Check, Notice, Severity, Status, Timestamp};
+use crate::model::{Check, Notice, Status, Storm, Timestamp};
 use crate::notify::{
-    Content, Courier, Desk, Labels, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings, Told,
+    Content, Courier, Desk, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings, Told,
 };
 use crate::serve::{self, ServeError, Server};
 
@@ -35,8 +35,6 @@ const SHOWN_SHARE: u32 = 20;
 const STORMS_EVERY: Duration = Duration::from_secs(5);
 /// How often Alertmanager hears what goes on: it takes what it has not heard of for five minutes for over.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
-/// How many storms it hears of.
-const REFRESHED_MAX: usize = 1000;
 /// How long deliveries may take at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// How old the oldest alert may be that waits for a receiver.
@@ -178,10 +176,7 @@ impl Teller {
 
     /// Passes on what a session says.
     pub fn hear(&self, session: &Session, said: &Said) {
-        let told = |storm: &crate::model::Storm| Told {
-            storm: Box::new(storm.clone()),
-            labels: session.labels(&storm.subject.id),
-        };
+        let told = |storm: &Arc<Storm>| Told { storm: Arc::clone(storm), labels: session.labels(&storm.subject.id) };
         let trouble = |part, why: &str| News::Trouble { part, why: why.to_owned() };
         let news = match said {
             Said::Notice(Notice::Onset(storm)) => News::Onset(told(storm)),
@@ -208,7 +203,7 @@ impl Teller {
     pub async fn follow(&self, session: &Session) {
         let mut storms_at = Instant::now();
         let mut leads = None;
-        let mut listing_fails = false;
+        let mut failing = BTreeSet::new();
         loop {
             let began = Instant::now();
             let leads_now = session.leads();
@@ -217,20 +212,39 @@ impl Teller {
                 leads = leads_now;
             }
             let status = session.status();
-            let fails = status.health.checks.iter().any(|check| check.name == "sweep" && !check.is_ok);
-            if fails {
-                listing_fails = true;
-            } else if listing_fails && self.pass(News::Recovered(Part::Listing)) {
-                listing_fails = false;
+            // What fails is said as it happens; that it works again shows here only.
+            let lists = status.health.checks.iter().all(|check| check.name != "sweep" || check.is_ok);
+            for (part, works) in [(Part::Listing, lists), (Part::Log, session.no_log().is_none())] {
+                if !works {
+                    failing.insert(part);
+                } else if failing.contains(&part) && self.pass(News::Recovered(part)) {
+                    failing.remove(&part);
+                }
             }
             let is_at_rest = status.storms.is_empty() && status.quarantines.is_empty();
             self.status.send_replace(Arc::new(status));
             if self.has_receivers && storms_at <= began {
                 storms_at = began + STORMS_EVERY;
-                self.pass(News::Storms(session.told()));
+                self.list(session).await;
             }
             let every = if is_at_rest { SHOWN_EVERY_AT_REST } else { SHOWN_EVERY };
             tokio::time::sleep(every.max(began.elapsed().saturating_mul(SHOWN_SHARE))).await;
+        }
+    }
+
+    /// Passes on all that storms, part by part, so that it takes no room. A list that the desk has no time for ends
+    /// early, and nothing is over by it.
+    async fn list(&self, session: &Session) {
+        let mut after = None;
+        while self.news.capacity() > NEWS_MAX / 2 {
+            let (storms, next) = session.told(after);
+            let is_last = next.is_none();
+            if !self.pass(News::Storms { storms, is_last }) || is_last {
+                return;
+            }
+            after = next;
+            // Events go first.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -309,8 +323,6 @@ impl Work {
     /// Hears news, tells alerts, and puts together what is shown.
     async fn tell(&mut self, courier: &Courier, shown: &watch::Sender<Arc<Status>>) {
         let mut desk = Desk::new(self.desk.clone(), wall_clock(), std::mem::take(&mut self.memory));
-        let mut labels: BTreeMap<String, Labels> = BTreeMap::new();
-        let mut storms: Vec<Told> = Vec::new();
         let mut refresh_at = Instant::now() + REFRESH_EVERY;
         let mut has_trouble = false;
         if let Some(why) = self.trouble.clone() {
@@ -322,18 +334,7 @@ impl Work {
             let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
             tokio::select! {
                 news = self.news.recv() => match news {
-                    Some(News::Storms(all)) => {
-                        labels = all.iter().filter(|told| !told.labels.is_empty())
-                            .map(|told| (told.storm.subject.id.clone(), told.labels.clone())).collect();
-                        storms.clone_from(&all);
-                        desk.hear(wall_clock(), News::Storms(all));
-                    }
-                    Some(news) => {
-                        if let News::Onset(told) = &news {
-                            labels.insert(told.storm.subject.id.clone(), told.labels.clone());
-                        }
-                        desk.hear(wall_clock(), news);
-                    }
+                    Some(news) => desk.hear(wall_clock(), news),
                     None => return,
                 },
                 changed = self.status.changed() => {
@@ -358,21 +359,19 @@ impl Work {
                 );
             }
             // Those of what is over are in no list of what storms.
-            let is_due = desk.next_deadline().is_some_and(|at| at <= wall_clock());
-            let told_labels = if is_due { desk.labels() } else { BTreeMap::new() };
-            let alerts = desk.tell(wall_clock());
+            let now = wall_clock();
+            let labels = if desk.is_due(now) { desk.labels() } else { BTreeMap::new() };
+            let alerts = desk.tell(now);
             for alert in &alerts {
-                courier.post(alert, &told_labels).await;
+                courier.post(alert, &labels).await;
             }
             if !alerts.is_empty() {
                 self.remember(&desk).await;
             }
             if refresh_at <= Instant::now() {
                 refresh_at = Instant::now() + REFRESH_EVERY;
-                if desk.leads()
-                    && let Some(alert) = refreshed(&storms, &self.desk.node)
-                {
-                    courier.refresh(&alert, &labels);
+                if let Some(alert) = desk.refresh(wall_clock()) {
+                    courier.refresh(&alert, &desk.labels());
                 }
             }
         }
@@ -411,26 +410,6 @@ impl Work {
         status.totals.news_dropped = self.dropped.load(Ordering::Relaxed);
         status
     }
-}
-
-/// All that storms, as one alert. `None` where nothing does.
-fn refreshed(storms: &[Told], node: &str) -> Option<Alert> {
-    let storms: Vec<AlertStorm> =
-        storms.iter().take(REFRESHED_MAX).map(|told| AlertStorm::new(&told.storm, String::new())).collect();
-    (!storms.is_empty()).then(|| Alert {
-        id: "refresh".to_owned(),
-        conversation: "refresh".to_owned(),
-        kind: AlertKind::Repeat,
-        severity: Severity::Critical,
-        at: wall_clock(),
-        node: node.to_owned(),
-        title: String::new(),
-        lines: Vec::new(),
-        storms,
-        storms_left_out: 0,
-        next_step: String::new(),
-        ends: false,
-    })
 }
 
 /// Asks a URL as long as squall is ready: whoever waits for it notices when it is not asked any more.

@@ -1,6 +1,7 @@
 //! What the detector has found: storms, what waits, and how many are calm.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::advice::advice;
 use super::detector::Detector;
@@ -16,13 +17,26 @@ const NODES_MAX: usize = 100;
 impl Detector {
     /// The storms that were found: ongoing ones first, then by onset.
     pub fn storms(&self) -> Vec<Storm> {
-        let ongoing = self.storming.iter().filter_map(|index| self.storm_of(*index));
-        let mut storms: Vec<Storm> = ongoing.chain(self.ended.iter().cloned()).collect();
+        let mut storms: Vec<Storm> = self.ongoing().chain(self.ended.iter().cloned()).collect();
         storms.sort_by(|a, b| {
             let rank = |storm: &Storm| (storm.state == StormState::Subsided, storm.onset);
             rank(a).cmp(&rank(b)).then_with(|| a.subject.cmp(&b.subject)).then_with(|| a.id.cmp(&b.id))
         });
         storms
+    }
+
+    /// Those of them that have not subsided, in no order; each is made as it is asked for.
+    pub fn ongoing(&self) -> impl Iterator<Item = Storm> + '_ {
+        self.storming.iter().filter_map(|index| self.storm_of(*index))
+    }
+
+    /// The next of them for whoever asks for all of them part by part, `after` the last of the part before; and what
+    /// the next part comes after, where there may be one.
+    pub fn ongoing_after(&self, after: Option<u32>, max: usize) -> (Vec<Storm>, Option<u32>) {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let indices: Vec<u32> = self.storming.range((start, Bound::Unbounded)).take(max).copied().collect();
+        let next = indices.last().copied().filter(|_| indices.len() == max);
+        (indices.into_iter().filter_map(|index| self.storm_of(index)).collect(), next)
     }
 
     /// How many subjects are held that had no storm.

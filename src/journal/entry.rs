@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{AttemptCount, Decision, Gap, LetGo, Settlement, Storm, Subject, TaskRecord, Timestamp};
@@ -34,7 +35,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A storm as it is now: inserted, or brought up to date. One that has subsided is ended.
-    Storm(Box<Storm>),
+    Storm(Arc<Storm>),
     /// A proposal that was permitted or refused. One that is there already stays as it is.
     Decision {
         /// What was decided.

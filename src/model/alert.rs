@@ -65,8 +65,13 @@ closed_set! {
     }
 }
 
-/// How many storms an alert names; the others are counted.
+/// How many storms an alert names to people; the others are counted.
 pub const ALERT_STORMS_MAX: usize = 20;
+/// How many it has before each receiver's filter takes its own out of them.
+pub const ALERT_STORMS_KNOWN_MAX: usize = 1000;
+
+/// A reference that Docker accepts has at most 255 characters of name, 128 of tag and 72 of digest.
+const IMAGE_CHARS_MAX: usize = 512;
 
 /// One message to people. Every text in it is plain, may hold anything that a daemon, a label or a log line said, and
 /// is escaped by whoever puts it into a format.
@@ -88,7 +93,8 @@ pub struct Alert {
     pub title: String,
     /// Further lines, where `storms` does not say it: what a gap or a trouble is, what a summary sums up.
     pub lines: Vec<String>,
-    /// The storms that it is about, those that fail most first; at most [`ALERT_STORMS_MAX`].
+    /// The storms that it is about, those that fail most first; at most [`ALERT_STORMS_KNOWN_MAX`], and what is sent
+    /// to people has at most [`ALERT_STORMS_MAX`].
     pub storms: Vec<AlertStorm>,
     /// How many more there are.
     pub storms_left_out: u64,
@@ -96,6 +102,10 @@ pub struct Alert {
     pub next_step: String,
     /// Whether the conversation is over with it.
     pub ends: bool,
+    /// The id of the digest or summary that says the same to people. Only receivers that keep conversations apart
+    /// themselves, Alertmanager and PagerDuty, hear of such a part, and they hear of no digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<String>,
 }
 
 /// A storm as an alert tells it.
@@ -115,11 +125,13 @@ pub struct AlertStorm {
     pub ended: Option<Timestamp>,
     /// The nodes, at most 100.
     pub nodes: Vec<String>,
+    /// How bad it is: critical where each try asks the registry.
+    pub severity: Severity,
     /// Failed attempts so far.
     pub failed: u64,
     /// Failed attempts a minute.
     pub attempts_per_min: f64,
-    /// The image reference; may be empty.
+    /// The image reference, at most 512 characters; may be empty.
     pub image: String,
     /// Its registry; may be empty.
     pub registry: String,
@@ -140,9 +152,10 @@ impl AlertStorm {
             onset: storm.onset,
             ended: storm.ended,
             nodes: storm.nodes.clone(),
+            severity: if storm.pulls { Severity::Critical } else { Severity::Warning },
             failed: storm.failed,
             attempts_per_min: storm.attempts_per_min,
-            image: storm.image.clone(),
+            image: storm.image.chars().take(IMAGE_CHARS_MAX).collect(),
             registry: storm.registry.clone(),
             cost: storm.cost(),
             answer,

@@ -17,7 +17,7 @@ mod storm;
 mod subject;
 mod time;
 
-pub use alert::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
+pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
 pub use cause::{Cause, CauseCounts};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, CauseCounts, Finding, Subject, Timestamp};
@@ -76,18 +78,18 @@ pub enum StormState {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// A storm was detected.
-    Onset(Box<Storm>),
+    Onset(Arc<Storm>),
     /// Its recent failures have another cause than was said before.
     CauseChanged {
         /// The storm now.
-        storm: Box<Storm>,
+        storm: Arc<Storm>,
         /// The cause that was said before.
         from: Cause,
         /// The cause of its recent failures.
         to: Cause,
     },
     /// It has subsided.
-    Subsided(Box<Storm>),
+    Subsided(Arc<Storm>),
     /// Something waits that ought not to.
     Found(Finding),
 }

@@ -14,7 +14,10 @@ use super::filter::Filter;
 use super::outbox::{Delivery, Outbox};
 use super::receiver::Kind;
 use super::send::{Answer, Sender};
-use crate::model::{Alert, AlertStorm, DeliveryOutcome, ReceiverStatus, Timestamp, fnv_64};
+use crate::model::{
+    ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, ReceiverStatus, Timestamp,
+    fnv_64,
+};
 use crate::notify::news::Labels;
 
 /// How many alerts wait for one receiver; of more the oldest go first.
@@ -51,6 +54,16 @@ pub enum Way {
 }
 
 impl Way {
+    /// Whether it keeps conversations apart and ends each: it hears the parts of a digest, and no digest.
+    fn keeps_conversations(&self) -> bool {
+        matches!(self, Self::Http(kind) if matches!(**kind, Kind::Alertmanager(_) | Kind::PagerDuty(_)))
+    }
+
+    /// Whether it takes what it does not hear of for over.
+    fn is_refreshed(&self) -> bool {
+        matches!(self, Self::Http(kind) if matches!(**kind, Kind::Alertmanager(_)))
+    }
+
     /// What it is, as configuration and metrics spell it.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -115,8 +128,13 @@ impl Courier {
 
     /// Takes an alert for every receiver that wants it; returns when it is on disk.
     pub async fn post(&self, alert: &Alert, labels: &BTreeMap<String, Labels>) {
+        let is_gathered = matches!(alert.kind, AlertKind::Digest | AlertKind::Summary);
         for line in &self.lines {
-            match wanted(&line.receiver.filter, alert, labels) {
+            let passes = if line.receiver.way.keeps_conversations() { !is_gathered } else { alert.part_of.is_none() };
+            if !passes {
+                continue;
+            }
+            match wanted(&line.receiver, alert, labels) {
                 Some(alert) => self.post_to(line, alert).await,
                 None => line.state().count(DeliveryOutcome::Filtered),
             }
@@ -125,10 +143,8 @@ impl Courier {
 
     /// What storms now: Alertmanager takes an alert for over when it does not hear of it for some minutes.
     pub fn refresh(&self, alert: &Alert, labels: &BTreeMap<String, Labels>) {
-        let wants =
-            |line: &&Line| matches!(&line.receiver.way, Way::Http(kind) if matches!(**kind, Kind::Alertmanager(_)));
-        for line in self.lines.iter().filter(wants) {
-            line.state().refresh = wanted(&line.receiver.filter, alert, labels);
+        for line in self.lines.iter().filter(|line| line.receiver.way.is_refreshed()) {
+            line.state().refresh = wanted(&line.receiver, alert, labels);
             line.wake.notify_one();
         }
     }
@@ -174,6 +190,8 @@ impl Courier {
         self.on_disk(delivery.clone(), |outbox, delivery| outbox.keep(delivery)).await;
         let dropped = {
             let mut state = line.state();
+            // What was true before this alert may be true no more.
+            state.refresh = None;
             let is_known = state.waiting.iter().any(|other| other.alert.id == delivery.alert.id);
             if !is_known {
                 state.waiting.push_back(delivery);
@@ -393,20 +411,39 @@ impl Line {
 }
 
 /// What of an alert a receiver wants to hear. `None`: nothing.
-fn wanted(filter: &Filter, alert: &Alert, labels: &BTreeMap<String, Labels>) -> Option<Alert> {
+fn wanted(receiver: &Receiver, alert: &Alert, labels: &BTreeMap<String, Labels>) -> Option<Alert> {
+    let filter = &receiver.filter;
+    // Each is an alert of its own there, that people see as they wish.
+    let named = if receiver.way.is_refreshed() { ALERT_STORMS_KNOWN_MAX } else { ALERT_STORMS_MAX };
     if filter.severity_min.is_some_and(|min| alert.severity < min && !alert.ends) {
         return None;
     }
-    if filter.is_about_all() || alert.storms.is_empty() {
+    if alert.storms.is_empty() {
         return Some(alert.clone());
     }
     let none = Labels::new();
-    let fits = |storm: &AlertStorm| {
+    let fits = |storm: &&AlertStorm| {
         let labels = labels.get(&storm.subject.id).unwrap_or(&none);
         filter.fits(&storm.subject.name, labels, storm.cause)
+            && (alert.ends || filter.severity_min.is_none_or(|min| storm.severity >= min))
     };
-    let storms: Vec<AlertStorm> = alert.storms.iter().filter(|storm| fits(storm)).cloned().collect();
-    (!storms.is_empty()).then(|| Alert { storms, ..alert.clone() })
+    let fitting: Vec<&AlertStorm> = alert.storms.iter().filter(fits).collect();
+    let over = u64::try_from(fitting.len().saturating_sub(named)).unwrap_or(u64::MAX);
+    // Whether those that nobody named fit is not known.
+    let left_out = if filter.is_about_all() { alert.storms_left_out.saturating_add(over) } else { over };
+    let storms: Vec<AlertStorm> = fitting.into_iter().take(named).cloned().collect();
+    (!storms.is_empty()).then(|| Alert {
+        storms,
+        storms_left_out: left_out,
+        id: alert.id.clone(),
+        conversation: alert.conversation.clone(),
+        node: alert.node.clone(),
+        title: alert.title.clone(),
+        lines: alert.lines.clone(),
+        next_step: alert.next_step.clone(),
+        part_of: alert.part_of.clone(),
+        ..*alert
+    })
 }
 
 /// How long to wait after a try that failed: doubled each time, and up to a tenth more, so that the managers of a Swarm

@@ -20,7 +20,8 @@ use pressing::Pressing;
 use super::news::{Labels, News, Told};
 use super::silence::Silence;
 use crate::model::{
-    Action, Alert, AlertKind, Decision, LetGo, Outcome, Refusal, Settlement, Severity, SubjectKind, Timestamp, fnv_64,
+    ALERT_STORMS_KNOWN_MAX, Action, Alert, AlertKind, AlertStorm, Decision, LetGo, Outcome, Refusal, Settlement,
+    Severity, SubjectKind, Timestamp, fnv_64,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
@@ -103,6 +104,8 @@ pub struct Desk {
     unsaid: VecDeque<Alert>,
     /// Conversations that were forgotten for want of room.
     forgotten: u64,
+    /// The number of the list of all that storms which is being heard.
+    list: u64,
 }
 
 /// What a storm is known by: its subject, which survives a restart of squall.
@@ -122,6 +125,7 @@ impl Desk {
             digest_at: None,
             unsaid: VecDeque::new(),
             forgotten: 0,
+            list: 1,
         };
         for conversation in memory.conversations {
             for key in conversation.keys() {
@@ -138,14 +142,32 @@ impl Desk {
         Memory { conversations: told.cloned().collect(), pressing: self.pressing.clone() }
     }
 
-    /// Whether this node is the one that tells.
-    pub const fn leads(&self) -> bool {
-        self.leads
-    }
-
     /// How many conversations were forgotten for want of room.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
+    }
+
+    /// What storms and has been told, as one alert, for whoever takes it for over when he does not hear of it. `None`
+    /// where nothing does, or another node leads.
+    pub fn refresh(&self, now: Timestamp) -> Option<Alert> {
+        let told = self.conversations.values().flat_map(Conversation::told_storms);
+        let storms: Vec<AlertStorm> = told.take(ALERT_STORMS_KNOWN_MAX).collect();
+        let severity = storms.iter().map(|storm| storm.severity).max()?;
+        self.leads.then(|| Alert {
+            id: "refresh".to_owned(),
+            conversation: "refresh".to_owned(),
+            kind: AlertKind::Repeat,
+            severity,
+            at: now,
+            node: self.settings.node.clone(),
+            title: String::new(),
+            lines: Vec::new(),
+            storms,
+            storms_left_out: 0,
+            next_step: String::new(),
+            ends: false,
+            part_of: None,
+        })
     }
 
     /// The labels of all that may be told of, by the subject's id.
@@ -168,7 +190,7 @@ impl Desk {
                     conversation.end(now, told);
                 }
             }
-            News::Storms(storms) => self.see_all(now, storms),
+            News::Storms { storms, is_last } => self.see(now, storms, is_last),
             News::Decided(decision) => self.decided(&decision),
             News::Settled(decision, settlement) => self.settled(now, &decision, &settlement),
             News::LetGo(let_go) => self.let_go(now, &let_go),
@@ -220,9 +242,10 @@ impl Desk {
         self.unsaid.extend(unled);
         if self.leads && self.unsaid.len() > self.settings.digest_over {
             // Whoever takes over says what he has not said in one message.
-            let unsaid = self.unsaid.drain(..).collect();
+            let (parts, unsaid): (Vec<Alert>, _) = self.unsaid.drain(..).partition(|alert| alert.part_of.is_some());
             self.count(now);
             alerts.extend(words::gathered(now, &self.settings.node, unsaid, AlertKind::Digest, ""));
+            alerts.extend(parts);
         } else if self.leads {
             alerts.extend(self.unsaid.drain(..));
         }
@@ -230,6 +253,11 @@ impl Desk {
         self.unsaid.drain(..over);
         self.forget_ended();
         alerts
+    }
+
+    /// Whether there is something to tell now.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        (self.leads && !self.unsaid.is_empty()) || self.next_deadline().is_some_and(|at| at <= now)
     }
 
     /// When there is something to tell next.
@@ -280,7 +308,7 @@ impl Desk {
     }
 
     /// Several conversations in one alert.
-    fn gather(&mut self, now: Timestamp, ids: &[String], kind: AlertKind, of: &str) -> Option<Alert> {
+    fn gather(&mut self, now: Timestamp, ids: &[String], kind: AlertKind, of: &str) -> Vec<Alert> {
         let mut parts = Vec::new();
         for id in ids {
             parts
@@ -306,30 +334,31 @@ impl Desk {
             id
         });
         if let Some(conversation) = self.conversations.get_mut(&id) {
-            conversation.begin(now, told);
+            conversation.begin(now, told, self.list);
         }
         self.by_subject.insert(key, id);
     }
 
     /// The list of all that storms heals what the queue has dropped.
-    fn see_all(&mut self, now: Timestamp, storms: Vec<Told>) {
+    fn see(&mut self, now: Timestamp, storms: Vec<Told>, is_last: bool) {
+        for told in storms {
+            let id = self.by_subject.get(&key_of(&told));
+            match id.and_then(|id| self.conversations.get_mut(id)) {
+                Some(conversation) => conversation.see(now, told, self.list),
+                None => self.begin(now, told),
+            }
+        }
+        if !is_last {
+            return;
+        }
         let is_settled = now.since(self.started) >= RESUME_FOR;
         if is_settled {
             self.pressing.settle(now);
         }
-        let mut ongoing: BTreeMap<String, BTreeMap<Key, Told>> = BTreeMap::new();
-        for told in storms {
-            match self.by_subject.get(&key_of(&told)) {
-                Some(id) if self.conversations.contains_key(id) => {
-                    ongoing.entry(id.clone()).or_default().insert(key_of(&told), told);
-                }
-                _ => self.begin(now, told),
-            }
+        for conversation in self.conversations.values_mut() {
+            conversation.end_list(now, self.list, is_settled, self.settings.wait);
         }
-        for (id, conversation) in &mut self.conversations {
-            let seen = ongoing.remove(id).unwrap_or_default();
-            conversation.see(now, seen, is_settled, self.settings.wait);
-        }
+        self.list += 1;
     }
 
     fn decided(&mut self, decision: &Decision) {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +26,13 @@ pub enum News {
     },
     /// It has subsided.
     Subsided(Told),
-    /// All storms that go on, as they are now.
-    Storms(Vec<Told>),
+    /// Storms that go on, as they are now: a part of the list of all.
+    Storms {
+        /// Some.
+        storms: Vec<Told>,
+        /// Whether the list ends with them: what was in none of its parts is over.
+        is_last: bool,
+    },
     /// What was decided about one.
     Decided(Decision),
     /// How a permitted decision ended.
@@ -50,7 +56,7 @@ pub enum News {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     /// The storm.
-    pub storm: Box<Storm>,
+    pub storm: Arc<Storm>,
     /// The labels.
     pub labels: Labels,
 }

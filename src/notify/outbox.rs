@@ -4,7 +4,7 @@
 //! Files, and no database: a person can read, move and delete them, and one that is damaged harms no other.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, IntoInnerError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -167,11 +167,11 @@ impl Outbox {
     fn write(&self, path: &Path, value: &impl Serialize) -> Result<(), OutboxError> {
         let failed = |source| OutboxError { what: "write", path: path.to_owned(), source };
         let new = path.with_extension("new");
-        let text = serde_json::to_vec(value).map_err(|error| failed(error.into()))?;
         let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            let mut file = BufWriter::new(file);
+            serde_json::to_writer(&mut file, value)?;
+            file.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&new, path)?;
             File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
         };

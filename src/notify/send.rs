@@ -140,13 +140,13 @@ fn excerpt(answer: &[u8], request: &Request) -> String {
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
     let headers = request.headers.iter().map(|(_, value)| value.expose_secret());
     let words = headers.flat_map(|value| value.split_whitespace());
-    let parts = path.into_iter().flat_map(|path| path.split(['/', '?', '&', '=']));
+    let parts = || path.into_iter().flat_map(|path| path.split(['/', '?', '&', '=']));
     // What stands alone in the body is a secret as well: PagerDuty's routing key, ntfy's topic.
     let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let own = ["routing_key", "topic"].into_iter().filter_map(|key| body[key].as_str());
     // A bot's token is behind `bot`.
-    let token = path.into_iter().filter_map(|path| path.strip_prefix("bot")?.split('/').next());
-    for secret in [url].into_iter().chain(own).chain(token).chain(path).chain(words).chain(parts) {
+    let token = parts().filter_map(|part| part.strip_prefix("bot"));
+    for secret in [url].into_iter().chain(own).chain(token).chain(path).chain(words).chain(parts()) {
         if secret.len() >= SECRET_LENGTH_MIN && secret != "application/json" {
             text = text.replace(secret, "[secret]");
         }

@@ -5,6 +5,7 @@ mod decide;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -61,7 +62,7 @@ pub struct Responder {
 /// A storm that is not answered yet.
 #[derive(Debug)]
 struct Wait {
-    storm: Storm,
+    storm: Arc<Storm>,
     /// When the service is worth a look.
     next: Timestamp,
     /// The `Version.Index` of the last look.
@@ -218,9 +219,9 @@ impl Responder {
                 }
                 match storms.get_mut(&key) {
                     // Its cause has changed: the response may be another.
-                    Some(wait) => (wait.storm, wait.next) = ((**storm).clone(), now),
+                    Some(wait) => (wait.storm, wait.next) = (Arc::clone(storm), now),
                     None => {
-                        let storm = (**storm).clone();
+                        let storm = Arc::clone(storm);
                         storms.insert(key, Wait { storm, next: now, version: 0, failures: 0, answered: None });
                     }
                 }

@@ -7,7 +7,7 @@ mod exposition;
 
 use std::collections::BTreeMap;
 
-use crate::model::{Action, Cause, DeliveryOutcome, Outcome, Refusal, Status, Timestamp};
+use crate::model::{Action, Cause, DeliveryOutcome, Outcome, Refusal, Status, StormState, Timestamp};
 
 use exposition::{Family, Kind, Sample, Value, encode, text};
 
@@ -104,7 +104,8 @@ fn storms(status: &Status) -> Vec<Family> {
             continue;
         }
         let figures = services.entry(name).or_default();
-        figures.0 += storm.attempts_per_min;
+        // No try is made of what is held.
+        figures.0 += if storm.state == StormState::Quarantined { 0.0 } else { storm.attempts_per_min };
         figures.1 += storm.failed;
     }
     let mut pace =

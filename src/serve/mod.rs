@@ -60,10 +60,10 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Other machines reach the address, and nobody said that they may.
-    #[error("other machines reach {0}: set a token, or say that anybody may look (`insecure`)")]
+    #[error("other machines reach {0}: set serve.token, or serve.insecure = true where anybody may look")]
     Exposed(SocketAddr),
     /// An empty token would let everybody in.
-    #[error("the token is empty")]
+    #[error("serve.token is empty")]
     EmptyToken,
     /// The address cannot be had.
     #[error("cannot bind {address}: {source}")]

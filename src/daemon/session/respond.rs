@@ -4,6 +4,7 @@
 //! settlement; the service's labels tell what became of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,9 +14,7 @@ use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
-use crate::model::{
-    Decision, NodeFact, Notice, Outcome, Settlement, StormState, Subject, SubjectKind, TaskFact, Timestamp,
-};
+use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
@@ -160,9 +159,8 @@ impl Session {
             tally.attempts(&minutes);
             if !minutes.is_empty() {
                 response.journal.note(Entry::Attempts(minutes));
-                let ongoing = detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
-                for storm in ongoing.take(STORMS_MAX) {
-                    response.journal.note(Entry::Storm(Box::new(storm)));
+                for storm in detector.ongoing().take(STORMS_MAX) {
+                    response.journal.note(Entry::Storm(Arc::new(storm)));
                 }
             }
         }
@@ -489,8 +487,8 @@ impl Session {
         let (journal, ids, now) = {
             let state = self.state();
             let Some(response) = &state.response else { return };
-            let ongoing = state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
-            (response.journal.clone(), ongoing.map(|storm| storm.id).collect::<Vec<_>>(), state.clock.now())
+            let ids: Vec<String> = state.detector.ongoing().map(|storm| storm.id).collect();
+            (response.journal.clone(), ids, state.clock.now())
         };
         journal.close_storms_not_in(&ids, now).await;
     }

@@ -1,6 +1,8 @@
 //! What a session shows of itself: for the status page, metrics, the API and those who are told.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Role, Session, State};
@@ -12,6 +14,8 @@ use crate::model::{
 use crate::notify::{Labels, Told};
 use crate::respond::{Held, Mark};
 
+/// How many storms are passed on at a time, so that the list of all takes no room.
+const TOLD_MAX: usize = 250;
 /// How many gaps are shown.
 const GAPS_MAX: usize = 100;
 /// How many services are named that ask a registry.
@@ -24,16 +28,15 @@ const SWEEP_LATE: u32 = 3;
 const SWEEP_LATE_MIN: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// Each storm that goes on, with the labels of its service.
-    pub fn told(&self) -> Vec<Told> {
+    /// The storms that go on, with the labels of their services: a part of them, and what the next part comes after.
+    pub fn told(&self, after: Option<u32>) -> (Vec<Told>, Option<u32>) {
         let state = self.state();
-        let ongoing = state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided);
-        ongoing
-            .map(|storm| Told {
-                labels: state.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
-                storm: Box::new(storm),
-            })
-            .collect()
+        let told = |storm: Storm| Told {
+            labels: state.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
+            storm: Arc::new(storm),
+        };
+        let (storms, next) = state.detector.ongoing_after(after, TOLD_MAX);
+        (storms.into_iter().map(told).collect(), next)
     }
 
     /// The labels `squall.*` of a service.
@@ -55,17 +58,24 @@ impl Session {
         self.state().lost.clone()
     }
 
+    /// Why dockerd's log is not read, where it ought to be.
+    pub fn no_log(&self) -> Option<String> {
+        self.state().no_log.clone()
+    }
+
     /// All that is shown, receivers apart.
     pub fn status(&self) -> Status {
         let leads = self.leads().unwrap_or(false);
         let state = self.state();
         let now = state.clock.now();
-        let mut storms: Vec<Storm> =
-            state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided).collect();
-        storms.sort_by(|a, b| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
-        let registries = registries(&storms);
-        let left_out = storms.len().saturating_sub(STATUS_STORMS_MAX);
-        storms.truncate(STATUS_STORMS_MAX);
+        let mut storms =
+            Most::new(STATUS_STORMS_MAX, |a: &Storm, b: &Storm| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
+        let mut registries = Registries::default();
+        for storm in state.detector.ongoing() {
+            registries.add(&storm);
+            storms.add(storm);
+        }
+        let (storms, left_out) = storms.into_vec();
         let counters = state.detector.counters();
         Status {
             schema: STATUS_SCHEMA.to_owned(),
@@ -78,12 +88,12 @@ impl Session {
             leads,
             acts: state.response.as_ref().is_some_and(|response| response.responder.acts()),
             storms,
-            storms_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
+            storms_left_out: left_out,
             quarantines: state.quarantines(),
             findings: state.detector.findings(now),
             gaps: state.gaps.iter().rev().take(GAPS_MAX).cloned().collect(),
             calm: state.detector.calm(),
-            registries,
+            registries: registries.into_vec(),
             receivers: Vec::new(),
             history: state.tally.history(now),
             health: self.health(&state, now),
@@ -204,31 +214,71 @@ fn next_of(mark: &Mark, name: &str) -> String {
     }
 }
 
-/// Per registry what storms ask it, those that are asked most first.
-fn registries(storms: &[Storm]) -> Vec<RegistryStatus> {
-    let mut by_registry: BTreeMap<&str, Vec<&Storm>> = BTreeMap::new();
-    for storm in
-        storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing && !storm.registry.is_empty())
-    {
-        by_registry.entry(&storm.registry).or_default().push(storm);
+/// The first of many by an order, without room for all.
+struct Most<T, F> {
+    max: usize,
+    order: F,
+    kept: Vec<T>,
+    left_out: u64,
+}
+
+impl<T, F: Fn(&T, &T) -> Ordering> Most<T, F> {
+    const fn new(max: usize, order: F) -> Self {
+        Self { max, order, kept: Vec::new(), left_out: 0 }
     }
-    let mut registries: Vec<RegistryStatus> = by_registry
-        .into_iter()
-        .map(|(registry, mut storms)| {
-            storms.sort_by(|a, b| b.attempts_per_min.total_cmp(&a.attempts_per_min));
-            let spenders = storms.iter().take(SPENDERS_MAX);
-            RegistryStatus {
-                registry: registry.to_owned(),
-                storms: u64::try_from(storms.len()).unwrap_or(u64::MAX),
-                attempts_per_min: storms.iter().map(|storm| storm.attempts_per_min).sum(),
-                spenders: spenders.map(|storm| (storm.subject.name.clone(), storm.attempts_per_min)).collect(),
-                limit: None,
-                remaining: None,
-                exhausted: None,
-            }
-        })
-        .collect();
-    registries.sort_by(|a, b| b.attempts_per_min.total_cmp(&a.attempts_per_min));
-    registries.truncate(REGISTRIES_MAX);
-    registries
+
+    fn add(&mut self, one: T) {
+        self.kept.push(one);
+        if self.kept.len() >= 2 * self.max {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.kept.sort_by(&self.order);
+        self.left_out += u64::try_from(self.kept.len().saturating_sub(self.max)).unwrap_or(u64::MAX);
+        self.kept.truncate(self.max);
+    }
+
+    /// They, and how many more there are.
+    fn into_vec(mut self) -> (Vec<T>, u64) {
+        self.cut();
+        (self.kept, self.left_out)
+    }
+}
+
+/// Per registry what storms ask it.
+#[derive(Default)]
+struct Registries(BTreeMap<String, RegistryStatus>);
+
+impl Registries {
+    fn add(&mut self, storm: &Storm) {
+        if !storm.pulls || storm.state != StormState::Ongoing || storm.registry.is_empty() {
+            return;
+        }
+        let registry = self.0.entry(storm.registry.clone()).or_insert_with(|| RegistryStatus {
+            registry: storm.registry.clone(),
+            storms: 0,
+            attempts_per_min: 0.0,
+            spenders: Vec::new(),
+            limit: None,
+            remaining: None,
+            exhausted: None,
+        });
+        registry.storms += 1;
+        registry.attempts_per_min += storm.attempts_per_min;
+        let at = registry.spenders.partition_point(|(_, pace)| *pace >= storm.attempts_per_min);
+        if at < SPENDERS_MAX {
+            registry.spenders.insert(at, (storm.subject.name.clone(), storm.attempts_per_min));
+            registry.spenders.truncate(SPENDERS_MAX);
+        }
+    }
+
+    /// Those that are asked most, first.
+    fn into_vec(self) -> Vec<RegistryStatus> {
+        let mut registries: Vec<RegistryStatus> = self.0.into_values().collect();
+        registries.sort_by(|a, b| b.attempts_per_min.total_cmp(&a.attempts_per_min));
+        registries.truncate(REGISTRIES_MAX);
+        registries
+    }
 }

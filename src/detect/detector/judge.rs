@@ -1,6 +1,7 @@
 //! Judges attempts that have ended, and lets storms begin, change and end.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use super::Detector;
 use crate::detect::attempt::Outcome;
@@ -219,7 +220,7 @@ impl Detector {
             Change::Onset => self.announce_onset(index),
             Change::Cause { from, to } => {
                 if let Some(storm) = self.storm_of(index) {
-                    self.notify(Notice::CauseChanged { storm: Box::new(storm), from, to });
+                    self.notify(Notice::CauseChanged { storm: Arc::new(storm), from, to });
                 }
             }
         }
@@ -229,7 +230,7 @@ impl Detector {
         self.storming.insert(index);
         self.move_hold_down(index);
         if let Some(storm) = self.storm_of(index) {
-            self.notify(Notice::Onset(Box::new(storm)));
+            self.notify(Notice::Onset(Arc::new(storm)));
         }
     }
 
@@ -287,7 +288,7 @@ impl Detector {
             if self.ended.len() > ENDED_MAX {
                 self.ended.pop_front();
             }
-            self.notify(Notice::Subsided(Box::new(storm)));
+            self.notify(Notice::Subsided(Arc::new(storm)));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Storms that are told together, from their first message to their last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::words;
 use super::{Key, Settings, id_of, key_of, severity_of};
-use crate::model::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, StormState, Timestamp};
+use crate::model::{ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Cause, StormState, Timestamp};
 use crate::notify::news::{Labels, Told};
 use crate::notify::silence::Silence;
 
@@ -38,9 +39,10 @@ struct Member {
     /// squall holds it, as far as was told.
     is_held: bool,
     changes: BTreeSet<Change>,
-    /// It was found storming since the process began.
+    /// The number of the list that it was found in last, or during which it began; 0 where this process has not
+    /// found it.
     #[serde(skip)]
-    is_seen: bool,
+    seen: u64,
 }
 
 /// See the module.
@@ -97,7 +99,7 @@ impl Conversation {
             || families(told).iter().any(|family| self.families.contains(family))
     }
 
-    pub(super) fn begin(&mut self, now: Timestamp, told: Told) {
+    pub(super) fn begin(&mut self, now: Timestamp, told: Told, list: u64) {
         self.families.extend(families(&told));
         self.newest_onset = self.newest_onset.max(told.storm.onset);
         let is_held = told.storm.state == StormState::Quarantined;
@@ -108,7 +110,7 @@ impl Conversation {
             changes.remove(&Change::Ended);
             self.changed.get_or_insert(now);
         }
-        let member = Member { answer, is_over: false, is_held, changes, is_seen: true, told };
+        let member = Member { answer, is_over: false, is_held, changes, seen: list, told };
         self.members.insert(key_of(&member.told), member);
     }
 
@@ -131,30 +133,28 @@ impl Conversation {
         self.note_end(now);
     }
 
-    /// Takes what of it storms now. What is not among it any more is over, once that is known for sure.
-    pub(super) fn see(&mut self, now: Timestamp, mut seen: BTreeMap<Key, Told>, is_settled: bool, wait: Duration) {
-        for (key, member) in &mut self.members {
-            match seen.remove(key) {
-                Some(told) => {
-                    member.is_seen = true;
-                    if member.is_over {
-                        member.is_over = false;
-                        member.changes.remove(&Change::Ended);
-                        member.changes.insert(Change::Begun);
-                        self.changed.get_or_insert(now);
-                    }
-                    member.told = told;
-                }
-                // It may have begun after the list was made.
-                None if !member.is_over
-                    && (is_settled || member.is_seen)
-                    && now.since(member.told.storm.detected) > wait =>
-                {
-                    member.is_over = true;
-                    member.told.storm.ended.get_or_insert(now);
-                    member.changes.insert(Change::Ended);
-                }
-                None => {}
+    /// Takes one of its storms as it is now, from the list of all.
+    pub(super) fn see(&mut self, now: Timestamp, told: Told, list: u64) {
+        let Some(member) = self.members.get_mut(&key_of(&told)) else { return };
+        member.seen = list;
+        if member.is_over {
+            member.is_over = false;
+            member.changes.remove(&Change::Ended);
+            member.changes.insert(Change::Begun);
+            self.changed.get_or_insert(now);
+        }
+        member.told = told;
+    }
+
+    /// What of it was in no part of the list is over, once that is known for sure.
+    pub(super) fn end_list(&mut self, now: Timestamp, list: u64, is_settled: bool, wait: Duration) {
+        for member in self.members.values_mut() {
+            // It may have begun after its part of the list was made.
+            let is_gone = member.seen != list && now.since(member.told.storm.detected) > wait;
+            if is_gone && !member.is_over && (is_settled || member.seen > 0) {
+                member.is_over = true;
+                Arc::make_mut(&mut member.told.storm).ended.get_or_insert(now);
+                member.changes.insert(Change::Ended);
             }
         }
         self.note_end(now);
@@ -223,7 +223,7 @@ impl Conversation {
         let spends = members.iter().any(|member| member.told.storm.pulls);
         let storms: Vec<AlertStorm> = members
             .iter()
-            .take(ALERT_STORMS_MAX)
+            .take(ALERT_STORMS_KNOWN_MAX)
             .map(|member| AlertStorm::new(&member.told.storm, member.answer.clone()))
             .collect();
         let next_step = match kind {
@@ -245,6 +245,7 @@ impl Conversation {
             storms,
             next_step,
             ends: is_over,
+            part_of: None,
         };
         self.repeats = if kind == AlertKind::Repeat { self.repeats.saturating_add(1) } else { self.repeats };
         self.messages = self.messages.saturating_add(1);
@@ -321,6 +322,14 @@ impl Conversation {
 
     pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.members.keys().cloned()
+    }
+
+    /// What storms now, where somebody has heard of it.
+    pub(super) fn told_storms(&self) -> impl Iterator<Item = AlertStorm> + '_ {
+        let is_told = self.messages > 0 && !self.is_done && self.held_back.is_none();
+        let told = self.members.values().filter(move |member| is_told && !member.is_over);
+        told.filter(|member| !member.changes.contains(&Change::Begun))
+            .map(|member| AlertStorm::new(&member.told.storm, member.answer.clone()))
     }
 
     /// The labels of those that have any.

@@ -17,6 +17,9 @@ const LINES_MAX: usize = 20;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Pressing {
     troubles: BTreeMap<Part, Trouble>,
+    /// When each was told last, and how often in a row: one that comes and goes is told less and less often.
+    #[serde(default)]
+    told: BTreeMap<Part, (Timestamp, u32)>,
     #[serde(skip)]
     recovered: Vec<(Part, Trouble, Timestamp)>,
     #[serde(skip)]
@@ -104,8 +107,11 @@ impl Pressing {
             ));
         }
         for (part, trouble) in &mut self.troubles {
-            if !trouble.is_told && now.since(trouble.since) >= settings.trouble_after {
+            if !trouble.is_told && trouble_due(&self.told, *part, trouble, settings) <= now {
                 trouble.is_told = true;
+                let (at, times) = self.told.entry(*part).or_insert((now, 0));
+                *times = if now.since(*at) > settings.repeat_min * 2 { 1 } else { times.saturating_add(1) };
+                *at = now;
                 let title = format!("{}: {}", settings.node, part.words());
                 let lines = vec![trouble.why.clone(), format!("since {}", words::moment(trouble.since))];
                 let of = conversation(settings, *part, trouble);
@@ -131,8 +137,8 @@ impl Pressing {
     }
 
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Timestamp> {
-        let waiting = self.troubles.values().filter(|trouble| !trouble.is_told);
-        let troubles = waiting.map(|trouble| trouble.since.plus(settings.trouble_after));
+        let waiting = self.troubles.iter().filter(|(_, trouble)| !trouble.is_told);
+        let troubles = waiting.map(|(part, trouble)| trouble_due(&self.told, *part, trouble, settings));
         let notes = [&self.quarantines, &self.releases].into_iter().filter_map(|gathered| gathered.since);
         let recovered = self.recovered.iter().map(|(_, _, at)| *at);
         let notes = notes.map(|since| since.plus(settings.wait));
@@ -144,6 +150,21 @@ impl Pressing {
         let since = self.gaps.since?.plus(settings.wait);
         Some(self.gap_told.map_or(since, |told| since.max(told.plus(settings.digest_per))))
     }
+}
+
+/// When a trouble is told: once it has lasted, and at a distance from the last one of that part, which doubles from a
+/// digest's to that of the first repeat.
+fn trouble_due(
+    told: &BTreeMap<Part, (Timestamp, u32)>,
+    part: Part,
+    trouble: &Trouble,
+    settings: &Settings,
+) -> Timestamp {
+    let lasted = trouble.since.plus(settings.trouble_after);
+    told.get(&part).map_or(lasted, |(at, times)| {
+        let doubled = settings.digest_per.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1)));
+        lasted.max(at.plus(doubled.min(settings.repeat_min)))
+    })
 }
 
 /// What only the node that leads tells.
@@ -177,6 +198,7 @@ fn alert(
         storms: Vec::new(),
         storms_left_out: 0,
         next_step: String::new(),
-        ends: kind != AlertKind::Trouble,
+        ends: kind == AlertKind::Recovered,
+        part_of: None,
     }
 }

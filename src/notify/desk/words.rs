@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{id_of, severity_of};
-use crate::model::{ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp};
+use crate::model::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp};
 use crate::notify::news::Told;
 
 /// The longest title, in bytes.
@@ -67,10 +67,10 @@ fn many(kind: AlertKind, storms: &[&Told]) -> String {
     }
 }
 
-/// Several alerts as one. `None` where there are none.
-pub(super) fn gathered(now: Timestamp, node: &str, parts: Vec<Alert>, kind: AlertKind, of: &str) -> Option<Alert> {
+/// Several alerts as one, and behind it they themselves as its parts. Empty where there are none.
+pub(super) fn gathered(now: Timestamp, node: &str, mut parts: Vec<Alert>, kind: AlertKind, of: &str) -> Vec<Alert> {
     if parts.is_empty() {
-        return None;
+        return parts;
     }
     let ids: Vec<&str> = parts.iter().map(|part| &*part.id).collect();
     let conversation = id_of(&ids);
@@ -84,12 +84,15 @@ pub(super) fn gathered(now: Timestamp, node: &str, parts: Vec<Alert>, kind: Aler
     });
     let lines = parts.iter().take(ALERT_STORMS_MAX).map(|part| part.title.clone()).collect();
     let next_step = parts.iter().map(|part| part.next_step.clone()).find(|step| !step.is_empty()).unwrap_or_default();
-    let mut storms: Vec<AlertStorm> = parts.into_iter().flat_map(|part| part.storms).collect();
+    let mut storms: Vec<&AlertStorm> = parts.iter().flat_map(|part| &part.storms).collect();
     storms.sort_by(|a, b| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
-    storms.truncate(ALERT_STORMS_MAX);
+    storms.truncate(ALERT_STORMS_KNOWN_MAX);
+    let storms: Vec<AlertStorm> = storms.into_iter().cloned().collect();
     let ends = storms.iter().all(|storm| storm.ended.is_some());
-    Some(Alert {
-        id: id_of(&[&conversation, kind.as_str()]),
+    let id = id_of(&[&conversation, kind.as_str()]);
+    parts.iter_mut().for_each(|part| part.part_of = Some(id.clone()));
+    let whole = Alert {
+        id,
         conversation,
         kind,
         severity: severity_of(kind, spends),
@@ -101,7 +104,10 @@ pub(super) fn gathered(now: Timestamp, node: &str, parts: Vec<Alert>, kind: Aler
         storms,
         next_step,
         ends,
-    })
+        part_of: None,
+    };
+    parts.insert(0, whole);
+    parts
 }
 
 /// The title of an alert that is made of lines.

@@ -43,25 +43,21 @@ impl Alertmanager {
         let told: Vec<Postable> = if alert.storms.is_empty() {
             severities(alert, is_over(alert)).map(|severity| self.without_storm(alert, severity)).collect()
         } else {
-            let of = |storm| {
-                let is_over = ended(alert, storm).is_some();
-                severities(alert, is_over).map(move |severity| self.of_storm(alert, storm, severity))
-            };
-            alert.storms.iter().flat_map(of).collect()
+            alert.storms.iter().map(|storm| self.of_storm(alert, storm)).collect()
         };
         let mut request = Request::json(format!("{}/api/v2/alerts", self.url).into(), &told)?;
         request.headers.extend(self.headers.iter().cloned());
         Ok(request)
     }
 
-    fn of_storm(&self, alert: &Alert, storm: &AlertStorm, severity: Severity) -> Postable {
+    fn of_storm(&self, alert: &Alert, storm: &AlertStorm) -> Postable {
         let labels = [
             ("alertname", "SquallStorm".to_owned()),
             ("service", story::name(storm, LABEL_MAX)),
             ("stack", label(storm.subject.stack.as_deref().unwrap_or_default())),
             ("cause", storm.cause.as_str().to_owned()),
             ("registry", label(&storm.registry)),
-            ("severity", severity.as_str().to_owned()),
+            ("severity", storm.severity.as_str().to_owned()),
             ("storm", label(&storm.id)),
         ];
         let mut block = story::storm_in_full(alert, storm);

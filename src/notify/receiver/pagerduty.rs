@@ -47,6 +47,8 @@ fn action(alert: &Alert) -> Option<&'static str> {
     match alert.kind {
         // It may end in itself: a resolve alone would show nobody that the way works.
         AlertKind::Drill => Some("trigger"),
+        // Their parts come by themselves.
+        AlertKind::Digest | AlertKind::Summary => None,
         _ if alert.ends => Some("resolve"),
         AlertKind::Onset
         | AlertKind::Baseline
@@ -54,10 +56,8 @@ fn action(alert: &Alert) -> Option<&'static str> {
         | AlertKind::Escalation
         | AlertKind::Quarantine
         | AlertKind::Repeat
-        | AlertKind::Gap
-        | AlertKind::Trouble
-        | AlertKind::Digest => Some("trigger"),
-        AlertKind::Release | AlertKind::Subsided | AlertKind::Recovered | AlertKind::Summary => None,
+        | AlertKind::Trouble => Some("trigger"),
+        AlertKind::Gap | AlertKind::Release | AlertKind::Subsided | AlertKind::Recovered => None,
     }
 }
 

@@ -195,7 +195,14 @@ fn storm_in_a_line(alert: &Alert, storm: &AlertStorm) -> Line {
         let _ = write!(place, " on {nodes}");
     }
     let since = text::since(storm.onset, storm.ended, alert.at);
-    let rest = format!("{place}: {}, {}, {since}", storm.cause, text::frequency(storm));
+    // What each try costs; the pace is said already.
+    let cost = match storm.severity {
+        Severity::Critical if storm.ended.is_none() => {
+            format!(", each try asks {}", text::short(&storm.registry, NODE_MAX))
+        }
+        _ => String::new(),
+    };
+    let rest = format!("{place}: {}, {}{cost}, {since}", storm.cause, text::frequency(storm));
     vec![bullet(), span(Tone::Name, name(storm, NODE_MAX)), span(Tone::Plain, rest)]
 }
 

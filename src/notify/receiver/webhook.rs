@@ -75,6 +75,7 @@ fn clean(alert: &Alert) -> Alert {
         lines: all(&alert.lines),
         storms: alert.storms.iter().map(clean_storm).collect(),
         next_step: text::clean(&alert.next_step),
+        part_of: None,
         ..*alert
     }
 }

@@ -1,6 +1,7 @@
 //! Decides on what was read of a service.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict};
 use crate::model::{
@@ -30,7 +31,7 @@ impl Responder {
         if let Some(wait) = self.storms.get_mut(id) {
             wait.version = view.version;
             if let Some(storm) = &scene.storm {
-                wait.storm.clone_from(storm);
+                wait.storm = Arc::new(storm.clone());
             }
         }
         let was_held = self.is_holding(id);
