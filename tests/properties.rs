@@ -319,7 +319,7 @@ fn no_observation_breaks_it_whatever_its_time() {
 fn conclude(detector: &mut Detector) {
     for now in [Timestamp::from_nanos(i64::MIN), Timestamp::from_secs(1_795_206_085), Timestamp::from_nanos(i64::MAX)] {
         detector.findings(now);
-        detector.suspects(now);
+        detector.suspects(now).for_each(drop);
         detector.next_deadline();
     }
     detector.finish(Timestamp::from_secs(1_795_206_085));

@@ -269,7 +269,7 @@ fn print(said: &Said) -> io::Result<()> {
         Said::Notice(Notice::CauseChanged { storm, from, to }) => {
             (line.notice, line.storm, line.from, line.to) = ("cause-changed", Some(&**storm), Some(*from), Some(*to));
         }
-        Said::Notice(Notice::Found(finding)) => (line.notice, line.finding) = ("found", Some(finding)),
+        Said::Notice(Notice::Found(finding)) => (line.notice, line.finding) = ("found", Some(&**finding)),
         Said::Gap(gap) => (line.notice, line.gap) = ("gap", Some(gap)),
         Said::Lost(why) => (line.notice, line.why) = ("lost", Some(&**why)),
         Said::Back => line.notice = "back",

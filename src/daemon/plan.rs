@@ -161,9 +161,9 @@ impl Plan {
 
 /// How often suspects' tasks are listed: a quarter of the shortest loop period among those that are not said to storm
 /// yet; those that do are only counted, for which twice their period is enough, as Swarm keeps five tasks a slot.
-pub(super) fn suspects_every(suspects: &[Suspect], others: bool) -> Option<Duration> {
+pub(super) fn suspects_every<'a>(suspects: impl IntoIterator<Item = Suspect<'a>>, others: bool) -> Option<Duration> {
     let shortest = suspects
-        .iter()
+        .into_iter()
         .map(|suspect| match (suspect.period.is_zero(), suspect.storms) {
             (true, _) => SUSPECTS_UNKNOWN,
             (false, false) => suspect.period / 4,
@@ -179,9 +179,9 @@ mod tests {
     use super::*;
     use crate::model::Timestamp;
 
-    fn suspect(period_ms: u64, storms: bool) -> Suspect {
+    fn suspect(period_ms: u64, storms: bool) -> Suspect<'static> {
         Suspect {
-            service_id: "s".to_owned(),
+            service_id: "s",
             last_failure: Timestamp::from_secs(0),
             period: Duration::from_millis(period_ms),
             storms,
@@ -190,12 +190,12 @@ mod tests {
 
     #[test]
     fn suspects_are_seen_at_a_quarter_of_their_period() {
-        assert_eq!(suspects_every(&[suspect(5000, false)], false), Some(Duration::from_millis(1250)));
-        assert_eq!(suspects_every(&[suspect(400, false)], false), Some(SUSPECTS_SHORTEST));
-        assert_eq!(suspects_every(&[suspect(600_000, false)], false), Some(SUSPECTS_LONGEST));
-        assert_eq!(suspects_every(&[suspect(1000, true)], false), Some(Duration::from_secs(2)));
-        assert_eq!(suspects_every(&[suspect(1000, true), suspect(0, false)], false), Some(SUSPECTS_UNKNOWN));
-        assert_eq!(suspects_every(&[], false), None);
+        assert_eq!(suspects_every([suspect(5000, false)], false), Some(Duration::from_millis(1250)));
+        assert_eq!(suspects_every([suspect(400, false)], false), Some(SUSPECTS_SHORTEST));
+        assert_eq!(suspects_every([suspect(600_000, false)], false), Some(SUSPECTS_LONGEST));
+        assert_eq!(suspects_every([suspect(1000, true)], false), Some(Duration::from_secs(2)));
+        assert_eq!(suspects_every([suspect(1000, true), suspect(0, false)], false), Some(SUSPECTS_UNKNOWN));
+        assert_eq!(suspects_every([], false), None);
     }
 
     #[test]

@@ -503,13 +503,13 @@ impl Session {
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
         let has_short = state.short.values().any(|since| since.elapsed() < CLOSELY);
-        suspects_every(&state.detector.suspects(since), has_short)
+        suspects_every(state.detector.suspects(since), has_short)
     }
 
     fn suspect_ids(&self) -> Vec<String> {
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
-        let failing = state.detector.suspects(since).into_iter().map(|suspect| suspect.service_id);
+        let failing = state.detector.suspects(since).map(|suspect| suspect.service_id.to_owned());
         let short = state.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
         failing.chain(short).collect::<BTreeSet<_>>().into_iter().collect()
     }

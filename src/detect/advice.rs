@@ -6,7 +6,7 @@ use crate::model::{Cause, SubjectKind};
 pub(super) fn advice(cause: Cause, kind: SubjectKind, name: &str, pinned: bool) -> String {
     let is_service = kind == SubjectKind::SwarmService;
     let logs = if is_service { format!("docker service logs {name}") } else { format!("docker logs {name}") };
-    let step = match cause {
+    let mut step = match cause {
         Cause::AppExit => format!("read why it ends: {logs}"),
         Cause::Oom => "raise its memory limit (--limit-memory), or find what it holds on to".to_owned(),
         Cause::HealthCheck => format!("run its health check by hand, and give it a start period: {logs}"),
@@ -40,7 +40,8 @@ pub(super) fn advice(cause: Cause, kind: SubjectKind, name: &str, pinned: bool) 
         Cause::Unknown => format!("look at it: docker inspect {name}"),
     };
     if is_service && !pinned && !cause.is_pull() {
-        return format!("{step}; till then scale it to zero, as every try asks for its tag");
+        step.push_str("; till then scale it to zero, as every try asks for its tag");
     }
+    step.shrink_to_fit();
     step
 }

@@ -97,9 +97,9 @@ pub struct Counters {
 
 /// A subject that has failed lately, for whoever polls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub struct Suspect<'a> {
     /// The service's id.
-    pub service_id: String,
+    pub service_id: &'a str,
     /// When it failed last.
     pub last_failure: Timestamp,
     /// Its loop period; zero while it is not known.
@@ -280,7 +280,7 @@ impl Detector {
 
     /// Takes out what there is to say, oldest first.
     pub fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
-        self.notices.drain(..)
+        std::mem::take(&mut self.notices).into_iter()
     }
 
     /// Takes out what was counted by minute ([`Settings::by_minute`]). A minute may come again: its counts are to be
@@ -319,24 +319,14 @@ impl Detector {
     }
 
     /// The Swarm services that have failed since `since`.
-    pub fn suspects(&self, since: Timestamp) -> Vec<Suspect> {
-        let mut suspects: Vec<_> = self
-            .subjects
-            .iter()
-            .flatten()
-            .filter(|subject| subject.subject.kind == SubjectKind::SwarmService)
-            .filter_map(|subject| {
-                let (last_failure, period) = subject.suspicion()?;
-                let storms = subject.storm().is_some();
-                (last_failure >= since || storms).then(|| Suspect {
-                    service_id: subject.subject.id.clone(),
-                    last_failure,
-                    period,
-                    storms,
-                })
-            })
-            .collect();
-        suspects.sort_by(|a, b| a.service_id.cmp(&b.service_id));
-        suspects
+    pub fn suspects(&self, since: Timestamp) -> impl Iterator<Item = Suspect<'_>> {
+        let services =
+            self.subjects.iter().flatten().filter(|subject| subject.subject.kind == SubjectKind::SwarmService);
+        services.filter_map(move |subject| {
+            let (last_failure, period) = subject.suspicion()?;
+            let storms = subject.storm().is_some();
+            let service_id = &*subject.subject.id;
+            (last_failure >= since || storms).then_some(Suspect { service_id, last_failure, period, storms })
+        })
     }
 }

@@ -445,6 +445,10 @@ impl Failing {
                 {
                     self.slots.swap_remove(oldest);
                 }
+                if self.slots.is_empty() {
+                    // Most have one.
+                    self.slots.reserve_exact(1);
+                }
                 let limiter = quotas.slow_limiter();
                 let last = Timestamp::from_nanos(i64::MIN);
                 self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, limiter });

@@ -61,7 +61,7 @@ impl Detector {
         self.found.retain(|entry| waits.contains_key(entry));
         for (entry, finding) in waits {
             if self.found.insert(entry) {
-                self.notify(Notice::Found(finding));
+                self.notify(Notice::Found(Box::new(finding)));
             }
         }
     }

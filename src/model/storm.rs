@@ -91,5 +91,5 @@ pub enum Notice {
     /// It has subsided.
     Subsided(Arc<Storm>),
     /// Something waits that ought not to.
-    Found(Finding),
+    Found(Box<Finding>),
 }

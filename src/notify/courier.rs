@@ -152,6 +152,8 @@ impl Courier {
     /// Delivers for as long as it is polled.
     pub async fn run(&self) {
         futures::future::join_all(self.lines.iter().map(|line| self.serve(line))).await;
+        // Without receivers there is nothing to deliver, and nothing has ended.
+        std::future::pending().await
     }
 
     /// Delivers what waits now, once each, for at most this long.

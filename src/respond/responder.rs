@@ -5,7 +5,6 @@ mod decide;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,8 +15,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject, SubjectKind,
-    TaskFact, Timestamp,
+    Action, Author, Cause, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
+    SubjectKind, TaskFact, Timestamp,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -62,7 +61,9 @@ pub struct Responder {
 /// A storm that is not answered yet.
 #[derive(Debug)]
 struct Wait {
-    storm: Arc<Storm>,
+    subject: Subject,
+    cause: Cause,
+    registry: String,
     /// When the service is worth a look.
     next: Timestamp,
     /// The `Version.Index` of the last look.
@@ -71,6 +72,25 @@ struct Wait {
     failures: u32,
     /// When squall let go of it or gave it back: what failed before is answered.
     answered: Option<Timestamp>,
+}
+
+impl Wait {
+    fn new(storm: &Storm, next: Timestamp) -> Self {
+        Self {
+            subject: storm.subject.clone(),
+            cause: storm.cause,
+            registry: storm.registry.clone(),
+            next,
+            version: 0,
+            failures: 0,
+            answered: None,
+        }
+    }
+
+    fn is_now(&mut self, storm: &Storm) {
+        self.cause = storm.cause;
+        self.registry.clone_from(&storm.registry);
+    }
 }
 
 /// A held service.
@@ -219,10 +239,12 @@ impl Responder {
                 }
                 match storms.get_mut(&key) {
                     // Its cause has changed: the response may be another.
-                    Some(wait) => (wait.storm, wait.next) = (Arc::clone(storm), now),
+                    Some(wait) => {
+                        wait.is_now(storm);
+                        wait.next = now;
+                    }
                     None => {
-                        let storm = Arc::clone(storm);
-                        storms.insert(key, Wait { storm, next: now, version: 0, failures: 0, answered: None });
+                        storms.insert(key, Wait::new(storm, now));
                     }
                 }
             }

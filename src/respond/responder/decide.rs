@@ -1,7 +1,6 @@
 //! Decides on what was read of a service.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict};
 use crate::model::{
@@ -31,7 +30,7 @@ impl Responder {
         if let Some(wait) = self.storms.get_mut(id) {
             wait.version = view.version;
             if let Some(storm) = &scene.storm {
-                wait.storm = Arc::new(storm.clone());
+                wait.is_now(storm);
             }
         }
         let was_held = self.is_holding(id);
@@ -258,19 +257,19 @@ impl Responder {
         let held = self.held.values().filter(|held| needs_hand(held.mark.response) && !held.is_let_go).count() as u64;
         let share = self.services.saturating_mul(self.settings.held_share_pct) / 100;
         let is_full = held >= share.max(self.settings.held_min);
-        if is_full || self.is_registry_incident(storm) { Response::Backoff } else { asked }
+        if is_full || self.is_registry_incident(storm.cause, &storm.registry) { Response::Backoff } else { asked }
     }
 
-    /// Whether unrelated services fail at this storm's registry at once.
-    pub(super) fn is_registry_incident(&self, storm: &Storm) -> bool {
-        if !storm.cause.is_of_registry() || storm.registry.is_empty() {
+    /// Whether unrelated services fail at one registry at once, as one does with this cause.
+    pub(super) fn is_registry_incident(&self, cause: Cause, registry: &str) -> bool {
+        if !cause.is_of_registry() || registry.is_empty() {
             return false;
         }
-        let alike = self.storms.values().map(|wait| &wait.storm);
-        let alike: Vec<_> = alike.filter(|s| s.cause.is_of_registry() && s.registry == storm.registry).collect();
+        let alike: Vec<_> =
+            self.storms.values().filter(|wait| wait.cause.is_of_registry() && wait.registry == registry).collect();
         // A service of no stack is related to no other.
         let unrelated: BTreeSet<&str> =
-            alike.iter().map(|storm| storm.subject.stack.as_deref().unwrap_or(&storm.subject.id)).collect();
+            alike.iter().map(|wait| wait.subject.stack.as_deref().unwrap_or(&wait.subject.id)).collect();
         alike.len() >= INCIDENT_STORMS && unrelated.len() > 1
     }
 

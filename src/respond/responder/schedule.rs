@@ -122,8 +122,8 @@ impl Responder {
 
     /// What was held for a person to undo before it was known that the registry fails many comes back by itself too.
     fn soften(&mut self, now: Timestamp, view: &View, mark: &Mark, scene: &Scene) -> Verdict {
-        let storm = self.storms.get(&view.id).map(|wait| &wait.storm);
-        let is_incident = storm.is_some_and(|storm| self.is_registry_incident(storm));
+        let wait = self.storms.get(&view.id);
+        let is_incident = wait.is_some_and(|wait| self.is_registry_incident(wait.cause, &wait.registry));
         if mark.by != Author::Breaker || !is_incident {
             return Verdict::Nothing;
         }
