@@ -198,7 +198,10 @@ impl SubjectState {
         match failing.details.iter_mut().find(|entry| entry.0 == cause) {
             Some(entry) if *entry.1 == *text => {}
             Some(entry) => entry.1 = text.into(),
-            None => failing.details.push((cause, text.into())),
+            None => {
+                failing.details.reserve_exact(1);
+                failing.details.push((cause, text.into()));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod pressing;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl Default for Settings {
 /// What a desk has told, for the desk of the next process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
-    conversations: Vec<Conversation>,
+    conversations: Vec<Arc<Conversation>>,
     pressing: Pressing,
 }
 
@@ -91,7 +92,8 @@ pub struct Desk {
     settings: Settings,
     started: Timestamp,
     leads: bool,
-    conversations: BTreeMap<String, Conversation>,
+    /// Shared with who writes them down.
+    conversations: BTreeMap<String, Arc<Conversation>>,
     /// The conversation of each subject that storms.
     by_subject: BTreeMap<Key, String>,
     /// What is told besides storms.
@@ -150,7 +152,7 @@ impl Desk {
     /// What storms and has been told, as one alert, for whoever takes it for over when he does not hear of it. `None`
     /// where nothing does, or another node leads.
     pub fn refresh(&self, now: Timestamp) -> Option<Alert> {
-        let told = self.conversations.values().flat_map(Conversation::told_storms);
+        let told = self.conversations.values().flat_map(|conversation| conversation.told_storms());
         let storms: Vec<AlertStorm> = told.take(ALERT_STORMS_KNOWN_MAX).collect();
         let severity = storms.iter().map(|storm| storm.severity).max()?;
         self.leads.then(|| Alert {
@@ -172,7 +174,7 @@ impl Desk {
 
     /// The labels of all that may be told of, by the subject's id.
     pub fn labels(&self) -> BTreeMap<String, Labels> {
-        self.conversations.values().flat_map(Conversation::labels).collect()
+        self.conversations.values().flat_map(|conversation| conversation.labels()).collect()
     }
 
     /// Hears something.
@@ -215,7 +217,7 @@ impl Desk {
             if self.silence(&id, now) {
                 continue;
             }
-            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
+            let Some(conversation) = self.conversations.get_mut(&id).map(Arc::make_mut) else { continue };
             if let Some(name) = conversation.held_back_by() {
                 silenced.entry(name).or_default().push(id);
                 continue;
@@ -273,7 +275,7 @@ impl Desk {
 
     /// Holds back what of a conversation is silenced; `true`: all of it is.
     fn silence(&mut self, id: &str, now: Timestamp) -> bool {
-        let Some(conversation) = self.conversations.get_mut(id) else { return true };
+        let Some(conversation) = self.conversations.get_mut(id).map(Arc::make_mut) else { return true };
         let mut apart = Vec::new();
         let mut is_whole = false;
         for ((name, until), keys) in conversation.silenced(&self.settings.silences, now) {
@@ -289,10 +291,10 @@ impl Desk {
         }
         for (part, keys) in apart {
             self.by_subject.extend(keys.into_iter().map(|key| (key, part.id.clone())));
-            match self.conversations.get_mut(&part.id) {
+            match self.conversations.get_mut(&part.id).map(Arc::make_mut) {
                 // What was taken out before waits for the same silence.
                 Some(earlier) => earlier.absorb(part),
-                None => drop(self.conversations.insert(part.id.clone(), part)),
+                None => drop(self.conversations.insert(part.id.clone(), Arc::new(part))),
             }
         }
         // What is left may have nothing to tell yet.
@@ -311,8 +313,12 @@ impl Desk {
     fn gather(&mut self, now: Timestamp, ids: &[String], kind: AlertKind, of: &str) -> Vec<Alert> {
         let mut parts = Vec::new();
         for id in ids {
-            parts
-                .extend(self.conversations.get_mut(id).and_then(|conversation| conversation.tell(now, &self.settings)));
+            parts.extend(
+                self.conversations
+                    .get_mut(id)
+                    .map(Arc::make_mut)
+                    .and_then(|conversation| conversation.tell(now, &self.settings)),
+            );
         }
         self.count(now);
         words::gathered(now, &self.settings.node, parts, kind, of)
@@ -323,17 +329,17 @@ impl Desk {
         let is_baseline = now.since(self.started) < BASELINE_FOR && told.storm.onset < self.started;
         let known = self.by_subject.get(&key).filter(|id| self.conversations.contains_key(*id));
         let joined = known.cloned().or_else(|| {
-            let fits = |conversation: &&Conversation| conversation.takes(&told, is_baseline, self.settings.wait);
+            let fits = |conversation: &&Arc<Conversation>| conversation.takes(&told, is_baseline, self.settings.wait);
             self.conversations.values().find(fits).map(|conversation| conversation.id.clone())
         });
         let id = joined.unwrap_or_else(|| {
             self.make_room();
             let conversation = Conversation::new(now, &told, is_baseline);
             let id = conversation.id.clone();
-            self.conversations.insert(id.clone(), conversation);
+            self.conversations.insert(id.clone(), Arc::new(conversation));
             id
         });
-        if let Some(conversation) = self.conversations.get_mut(&id) {
+        if let Some(conversation) = self.conversations.get_mut(&id).map(Arc::make_mut) {
             conversation.begin(now, told, self.list);
         }
         self.by_subject.insert(key, id);
@@ -343,7 +349,7 @@ impl Desk {
     fn see(&mut self, now: Timestamp, storms: Vec<Told>, is_last: bool) {
         for told in storms {
             let id = self.by_subject.get(&key_of(&told));
-            match id.and_then(|id| self.conversations.get_mut(id)) {
+            match id.and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
                 Some(conversation) => conversation.see(now, told, self.list),
                 None => self.begin(now, told),
             }
@@ -355,7 +361,7 @@ impl Desk {
         if is_settled {
             self.pressing.settle(now);
         }
-        for conversation in self.conversations.values_mut() {
+        for conversation in self.conversations.values_mut().map(Arc::make_mut) {
             conversation.end_list(now, self.list, is_settled, self.settings.wait);
         }
         self.list += 1;
@@ -369,7 +375,9 @@ impl Desk {
             other => format!("squall does not hold it: {other}"),
         };
         let key = (decision.subject.kind, decision.subject.id.clone());
-        if let Some(conversation) = self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id)) {
+        if let Some(conversation) =
+            self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut))
+        {
             conversation.answer(&key, answer, None);
         }
     }
@@ -385,7 +393,7 @@ impl Desk {
             Action::Release => ("squall has given it back as it was".to_owned(), Some(Change::Release)),
         };
         let key = (decision.subject.kind, decision.subject.id.clone());
-        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id)) {
+        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
             Some(conversation) => conversation.answer(&key, answer, change.map(|change| (now, change))),
             None => {
                 if let Some(change) = change {
@@ -398,14 +406,14 @@ impl Desk {
     fn let_go(&mut self, now: Timestamp, let_go: &LetGo) {
         let answer = format!("squall has let go of it: {}", let_go.why);
         let key = (let_go.subject.kind, let_go.subject.id.clone());
-        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id)) {
+        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
             Some(conversation) => conversation.answer(&key, answer, Some((now, Change::Release))),
             None => self.pressing.note(now, Change::Release, format!("{}: {answer}", let_go.subject.name)),
         }
     }
 
     fn conversation_of(&mut self, told: &Told) -> Option<&mut Conversation> {
-        self.by_subject.get(&key_of(told)).and_then(|id| self.conversations.get_mut(id))
+        self.by_subject.get(&key_of(told)).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut))
     }
 
     fn make_room(&mut self) {

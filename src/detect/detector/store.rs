@@ -61,6 +61,7 @@ impl Detector {
                 index
             }
             None => {
+                grow(&mut self.attempts);
                 self.attempts.push(attempt);
                 self.attempt_generations.push(0);
                 last_index(&self.attempts)
@@ -109,6 +110,7 @@ impl Detector {
         let index = match self.free_subjects.pop() {
             Some(index) => index,
             None => {
+                grow(&mut self.subjects);
                 self.subjects.push(None);
                 last_index(&self.subjects)
             }
@@ -265,6 +267,13 @@ impl Detector {
             self.container_index.remove(&container.key);
             self.free_containers.push(index);
         }
+    }
+}
+
+/// Makes room by an eighth: these are most of what a detector holds, and doubled they would stand half empty.
+fn grow<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 64);
     }
 }
 
