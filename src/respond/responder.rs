@@ -88,6 +88,8 @@ impl Wait {
     }
 
     fn is_now(&mut self, storm: &Storm) {
+        // A service that was known by its id has a name and a stack by now.
+        self.subject.clone_from(&storm.subject);
         self.cause = storm.cause;
         self.registry.clone_from(&storm.registry);
     }

@@ -53,7 +53,12 @@ fn daemon(status: &Status) -> Vec<Family> {
         gauge("squall_status_time_seconds", "When these figures were made, since 1970", secs(status.at)),
         flag("squall_alive", "1 while the daemon's loop turns over", status.health.is_alive),
         flag("squall_ready", "1 while it sees the Swarm and alerts get out", status.health.is_ready),
-        flag("squall_leader", "1 on the node that leads the Swarm: the one that acts and alerts", status.leads),
+        // A worker answers for its own containers only.
+        flag(
+            "squall_leader",
+            "1 on the node that leads the Swarm: the one that acts and alerts",
+            status.leads && status.role != "worker",
+        ),
         flag("squall_acting", "1 where squall acts, 0 where it only says what it would have done", status.acts),
         checks(status),
         counter("squall_observations", "Observations that were taken in", totals.observations),
