@@ -37,4 +37,4 @@ pub use status::{
 };
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
-pub use time::{Pace, Timestamp, TimestampError};
+pub use time::{Pace, Timestamp, TimestampError, span_in_words};

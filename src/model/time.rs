@@ -58,6 +58,17 @@ impl Timestamp {
     }
 }
 
+/// A span for people, in at most seven characters up to 9,999 days: `45 s`, `23 min`, `5 h`, `3 d`. Of two units the
+/// smaller, until it says little.
+pub fn span_in_words(span: Duration) -> String {
+    match span.as_secs() {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
@@ -122,6 +133,12 @@ mod tests {
         assert_eq!(time.to_string(), text);
         assert_eq!(time.as_nanos() % 1_000_000_000, 219_223_295);
         assert_eq!(Timestamp::parse("2026-11-20T21:21:26.219223295+01:00"), Ok(time));
+    }
+
+    #[test]
+    fn a_span_is_in_the_smaller_unit_until_it_says_little() {
+        let words = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(|secs| span_in_words(Duration::from_secs(secs)));
+        assert_eq!(words, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"].map(str::to_owned));
     }
 
     #[test]

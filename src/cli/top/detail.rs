@@ -1,12 +1,13 @@
 //! The detail pane: all that is known of the selected thing, as labelled lines.
 
 use super::rows::{Section, Tone, state, waits};
-use super::text::{bars, rate, span};
+use super::text::{bars, rate};
 use super::trend::SAMPLES_MAX;
 use super::view::View;
 use crate::cli::render::{clock, short};
 use crate::model::{
     Finding, QuarantineStatus, ReceiverStatus, RegistryStatus, Status, Storm, StormState, SubjectKind, Timestamp,
+    span_in_words,
 };
 
 /// One thing that is said, and how it is called.
@@ -74,7 +75,7 @@ fn moment(status: &Status, at: Timestamp) -> String {
     let ago = status.at.since(at);
     // The day matters where it is another one.
     let time = if ago.as_secs() < 64_800 { clock(at) } else { short(at) };
-    format!("{time}, {} ago", span(ago))
+    format!("{time}, {} ago", span_in_words(ago))
 }
 
 fn of_storm(view: &View, status: &Status, storm: &Storm) -> Vec<Said> {
@@ -107,7 +108,7 @@ fn of_storm(view: &View, status: &Status, storm: &Storm) -> Vec<Said> {
         "{}; detected after {} failures, {}",
         moment(status, storm.onset),
         storm.detected_after_failures,
-        span(after)
+        span_in_words(after)
     );
     lines.push(said("onset", onset));
     lines.extend(storm.ended.map(|ended| said("ended", moment(status, ended))));
@@ -151,7 +152,11 @@ fn of_registry(status: &Status, registry: &RegistryStatus) -> Vec<Said> {
     let quota = quota_words(registry).unwrap_or_else(|| "not known".to_owned());
     let mut lines = vec![said("asked", asked), said("quota", quota)];
     if let Some(at) = registry.exhausted.filter(|at| *at > status.at) {
-        lines.push(toned("runs out", format!("in {}, at {} UTC", span(at.since(status.at)), clock(at)), Tone::Bad));
+        lines.push(toned(
+            "runs out",
+            format!("in {}, at {} UTC", span_in_words(at.since(status.at)), clock(at)),
+            Tone::Bad,
+        ));
     }
     for (name, per_min) in &registry.spenders {
         lines.push(said("asked by", format!("{name} {}/min", rate(*per_min))));

@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::text::{bars, count, rate, span};
+use super::text::{bars, count, rate};
 use super::trend::Trends;
 use crate::cli::render::clock;
 use crate::model::{
     Check, Finding, FindingKind, Gap, QuarantineStatus, ReceiverStatus, RegistryStatus, Status, Storm, StormState,
+    span_in_words,
 };
 
 /// A part of the view, with a table of its own.
@@ -215,7 +216,7 @@ fn whole(value: u64, tone: Tone) -> Cell {
 /// How long something has gone on.
 fn age(status: &Status, since: crate::model::Timestamp) -> Cell {
     let lasted = status.at.since(since);
-    number(span(lasted), lasted.as_secs_f64(), Tone::Plain)
+    number(span_in_words(lasted), lasted.as_secs_f64(), Tone::Plain)
 }
 
 pub(super) struct Row {
@@ -318,7 +319,7 @@ fn registry_row(status: &Status, registry: &RegistryStatus) -> Row {
     let runs_out = match registry.exhausted {
         _ if spent => cell("spent", Tone::Bad),
         Some(at) if at <= status.at => cell("now", Tone::Bad),
-        Some(at) => Cell { text: format!("in {}", span(at.since(status.at))), ..age(status, at) },
+        Some(at) => Cell { text: format!("in {}", span_in_words(at.since(status.at))), ..age(status, at) },
         None => cell("-", Tone::Dim),
     };
     let spenders: Vec<_> =
@@ -385,7 +386,7 @@ fn check_row(check: &Check) -> Row {
     let seen = match check.age_secs.filter(|secs| secs.is_finite() && *secs >= 0.0) {
         Some(secs) => {
             let ago = std::time::Duration::try_from_secs_f64(secs).unwrap_or_default();
-            number(format!("{} ago", span(ago)), secs, Tone::Plain)
+            number(format!("{} ago", span_in_words(ago)), secs, Tone::Plain)
         }
         None => number("-".to_owned(), -1.0, Tone::Dim),
     };
@@ -394,7 +395,7 @@ fn check_row(check: &Check) -> Row {
 }
 
 fn gap_row(status: &Status, gap: &Gap) -> Row {
-    let words = format!("nobody watched for {}: {}", span(gap.to.since(gap.from)), gap.why);
+    let words = format!("nobody watched for {}: {}", span_in_words(gap.to.since(gap.from)), gap.why);
     let cells = vec![
         cell("gap", Tone::Strong),
         cell("gap", Tone::Warn),

@@ -5,8 +5,9 @@ use ratatui::style::Style;
 
 use super::draw::Page;
 use super::rows::{Cell, Column, Row, Section, Tone};
-use super::text::{pad, span, width, wrap};
+use super::text::{pad, width, wrap};
 use super::view::{Looked, View};
+use crate::model::span_in_words;
 
 /// Cells between columns.
 const BETWEEN: usize = 2;
@@ -99,7 +100,7 @@ impl Page<'_> {
         };
         let mut lines = wrap(words, usize::from(area.width).saturating_sub(4));
         if let (Section::Storms, Some(status)) = (view.section, view.status.as_ref().filter(|_| view.all_rows == 0)) {
-            lines.push(format!("watched for {}", span(status.at.since(status.started))));
+            lines.push(format!("watched for {}", span_in_words(status.at.since(status.started))));
         }
         let room = usize::from(area.height);
         for (at, line) in lines.iter().enumerate().take(room) {

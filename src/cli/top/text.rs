@@ -1,8 +1,6 @@
 //! What others wrote, made fit for a terminal's cells: no control, no turning of direction, a bounded length, and
 //! widths counted in cells, of which a CJK character takes two.
 
-use std::time::Duration;
-
 use ratatui::style::Style;
 use ratatui::text::Span;
 
@@ -185,16 +183,6 @@ pub(super) fn wrap(text: &str, cells: usize) -> Vec<String> {
     lines
 }
 
-/// A span of time in at most six cells.
-pub(super) fn span(span: Duration) -> String {
-    match span.as_secs() {
-        secs @ 0..120 => format!("{secs} s"),
-        secs @ 120..7200 => format!("{} min", secs / 60),
-        secs @ 7200..172_800 => format!("{} h", secs / 3600),
-        secs => format!("{} d", secs / 86_400),
-    }
-}
-
 /// A count in at most four cells.
 pub(super) fn count(count: u64) -> String {
     match count {
@@ -268,7 +256,6 @@ mod tests {
     fn figures_are_short() {
         assert_eq!(["0", "3.5", "35", "12k", "lots"].map(str::to_owned), [0.0, 3.54, 35.2, 12e3, 1e9].map(rate));
         assert_eq!(["9999", "10k", "2M"].map(str::to_owned), [9999, 10_000, 2_500_000].map(count));
-        assert_eq!(span(Duration::from_secs(7260)), "2 h");
         assert_eq!(bars(&[None, Some(0.0), Some(1.0), Some(8.0), Some(f64::NAN)]), " ▁▁█▁");
     }
 }

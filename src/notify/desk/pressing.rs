@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::conversation::Change;
 use super::words;
 use super::{Settings, id_of, severity_of};
-use crate::model::{Alert, AlertKind, Gap, Timestamp};
+use crate::model::{Alert, AlertKind, Gap, Timestamp, span_in_words};
 use crate::notify::news::{Part, Trouble};
 
 /// How many gaps or notes one alert names; the others are counted.
@@ -95,7 +95,7 @@ impl Pressing {
         let mut alerts = Vec::new();
         // Each node tells of its own trouble: nobody else knows it.
         for (part, trouble, at) in self.recovered.drain(..) {
-            let lines = vec![format!("it lasted {}", words::span(at.since(trouble.since)))];
+            let lines = vec![format!("it lasted {}", span_in_words(at.since(trouble.since)))];
             let title = format!("{}: squall works again ({} is over)", settings.node, part.words());
             alerts.push(alert(
                 now,

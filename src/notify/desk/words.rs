@@ -1,10 +1,11 @@
 //! What alerts say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::{id_of, severity_of};
-use crate::model::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp};
+use crate::model::{
+    ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp, span_in_words,
+};
 use crate::notify::news::Told;
 
 /// The longest title, in bytes.
@@ -31,7 +32,8 @@ pub(super) fn title(kind: AlertKind, storms: &[&Told], now: Timestamp) -> String
 fn one(kind: AlertKind, told: &Told, now: Timestamp) -> String {
     let storm = &told.storm;
     let name = &storm.subject.name;
-    let times = format!("{} failures in {}", storm.failed, span(storm.ended.unwrap_or(now).since(storm.onset)));
+    let times =
+        format!("{} failures in {}", storm.failed, span_in_words(storm.ended.unwrap_or(now).since(storm.onset)));
     match kind {
         AlertKind::Subsided => format!("{name} fails no more ({}, {times})", storm.cause),
         AlertKind::Quarantine => format!("squall holds {name} ({}, {times})", storm.cause),
@@ -124,7 +126,7 @@ pub(super) fn title_of_lines(kind: AlertKind, node: &str, lines: &[String]) -> S
 
 /// When nobody watched, and why.
 pub(super) fn gap(gap: &Gap) -> String {
-    format!("from {} for {}: {}", moment(gap.from), span(gap.to.since(gap.from)), gap.why)
+    format!("from {} for {}: {}", moment(gap.from), span_in_words(gap.to.since(gap.from)), gap.why)
 }
 
 /// A moment, for people.
@@ -133,16 +135,6 @@ pub(super) fn moment(at: Timestamp) -> String {
     match (text.get(..10), text.get(11..19)) {
         (Some(day), Some(clock)) => format!("{day} {clock} UTC"),
         _ => text,
-    }
-}
-
-/// A span, for people.
-pub(super) fn span(span: Duration) -> String {
-    match span.as_secs() {
-        secs @ 0..120 => format!("{secs} s"),
-        secs @ 120..7200 => format!("{} min", secs / 60),
-        secs @ 7200..172_800 => format!("{} h", secs / 3600),
-        secs => format!("{} d", secs / 86_400),
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use crate::model::{AlertStorm, Timestamp};
+use crate::model::{AlertStorm, Timestamp, span_in_words};
 
 /// What stands for what was cut.
 pub(super) const ELLIPSIS: char = '…';
@@ -124,19 +123,8 @@ pub(super) fn since(onset: Timestamp, ended: Option<Timestamp>, at: Timestamp) -
         if is_today { formatted(time, "%H:%M") } else { day_and_time(time) }
     };
     match ended {
-        None => format!("since {} UTC ({})", moment(onset), span(at.since(onset))),
-        Some(end) => format!("from {} to {} UTC ({})", moment(onset), moment(end), span(end.since(onset))),
-    }
-}
-
-/// `45 s`, `23 min`, `5 h`, `3 d`: of two units the smaller, until it says little.
-fn span(span: Duration) -> String {
-    let secs = span.as_secs();
-    match secs {
-        0..120 => format!("{secs} s"),
-        120..7_200 => format!("{} min", secs / 60),
-        7_200..172_800 => format!("{} h", secs / 3_600),
-        _ => format!("{} d", secs / 86_400),
+        None => format!("since {} UTC ({})", moment(onset), span_in_words(at.since(onset))),
+        Some(end) => format!("from {} to {} UTC ({})", moment(onset), moment(end), span_in_words(end.since(onset))),
     }
 }
 
