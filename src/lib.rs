@@ -18,8 +18,10 @@
 //! | [`model`] | the vocabulary: [`model::Observation`], [`model::Cause`], [`model::Storm`] ... | nothing |
 //! | [`ingest`] | bytes to observations; tolerant | `model` |
 //! | [`detect`] | attempts, intents, storms | `model` |
+//! | [`budget`] | what is left of a pull budget, and when it runs out | `model` |
 //! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
+//! | [`registry`] | asks a registry for its pull budget, at no pull's cost | `model`, `budget` |
 //! | [`journal`] | history on disk | `model` |
 //! | [`notify`] | alerts to people: their grouping, their outbox, the words of each receiver | `model`, `journal` |
 //! | [`serve`] | a status page, JSON, metrics and health over HTTP; reads only | `model` |
@@ -29,7 +31,7 @@
 //!
 //! # Invariants
 //!
-//! - `model`, `ingest`, `detect` and `respond` are pure: no clock, no file, no network, no environment, no log. Time
+//! - `model`, `ingest`, `detect`, `budget` and `respond` are pure: no clock, no file, no network, no environment, no log. Time
 //!   comes with the observation. The same observations give the same bytes, so a recording replays to the verdicts of the live
 //!   run, and everything is tested by replay.
 //! - They cannot fail: what cannot be read is skipped, counted by reason and shown.
@@ -49,7 +51,7 @@
 //!
 //! # Absences
 //!
-//! - Nothing asks a registry.
+//! - Nothing but `squall budget` asks a registry, and that by HEAD and never for a pull.
 //! - No specification goes through bollard's types, and no environment or argument of a service is kept. No credentials
 //!   are sent with a change of a service: Swarm keeps those that it has.
 //!
@@ -76,6 +78,8 @@
 //! # Ok::<(), squall::model::TimestampError>(())
 //! ```
 
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -88,6 +92,7 @@ pub mod journal;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;
 pub mod notify;
+pub mod registry;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod respond;
 pub mod serve;

@@ -44,6 +44,8 @@ pub(super) enum Command {
     Report(Report),
     /// Try the way to a receiver of alerts, and list what waits for one
     Alert(Alert),
+    /// Ask registries what is left of a pull budget; it costs no pull
+    Budget(Budget),
     /// Make a recording that replay reads
     Record(Record),
     /// Make, check or show settings
@@ -236,6 +238,16 @@ pub(super) enum AlertAction {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(super) struct Budget {
+    /// Registries of the configuration, by name [default: all of them, and docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(super) registries: Vec<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: ReportFormat,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(super) struct Record {
     #[command(flatten)]
     pub(super) daemon: Daemon,
@@ -269,7 +281,7 @@ pub(super) enum ReportFormat {
     /// For people
     #[default]
     Table,
-    /// One JSON object, schema squall.report/1
+    /// One JSON object
     Json,
     /// A Nagios plugin's line and exit code
     Nagios,

@@ -3,6 +3,7 @@
 mod alert;
 mod args;
 mod audit;
+mod budget;
 mod config;
 mod exit;
 mod hand;
@@ -41,6 +42,7 @@ pub fn run() -> u8 {
         Command::Release(command) => hand::release(&command, args.config.as_deref()),
         Command::Report(command) => report::run(&command, args.config.as_deref()),
         Command::Alert(command) => alert::run(&command, args.config.as_deref()),
+        Command::Budget(command) => budget::run(&command, args.config.as_deref()),
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::args::ReportFormat;
 use super::exit::Exit;
-use crate::model::{Cause, Finding, FindingKind, Report, Risk, Storm, StormState, Timestamp};
+use crate::model::{Cause, Finding, FindingKind, Report, Risk, Storm, StormState, Timestamp, span_in_words};
 
 /// The width where none can be found out, and the least that is used.
 const WIDTH_DEFAULT: u16 = 80;
@@ -50,13 +50,7 @@ pub(super) fn list(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
 
 /// How long ago something was.
 pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
-    let secs = now.since(then).as_secs();
-    match secs {
-        0..120 => format!("{secs} s ago"),
-        120..7200 => format!("{} min ago", secs / 60),
-        7200..172_800 => format!("{} h ago", secs / 3600),
-        _ => format!("{} d ago", secs / 86_400),
-    }
+    format!("{} ago", span_in_words(now.since(then)))
 }
 
 /// Prints one line.

@@ -4,6 +4,7 @@
 //! be a default that nobody wanted.
 
 mod notify;
+mod registry;
 mod respond;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::detect;
 
 pub use notify::{Alert, Receiver, Secret, Serve, Silence, TYPES};
+pub use registry::{DOCKER_HUB, DockerWord, Login, Registry};
 pub use respond::{Enforce, Journal, Respond, parse_response};
 
 /// Where the file is looked for when none is named.
@@ -46,6 +48,8 @@ pub struct Config {
     pub silence: Vec<Silence>,
     /// Where squall shows itself.
     pub serve: Serve,
+    /// Registries whose pull budget is asked for.
+    pub registry: Vec<Registry>,
 }
 
 /// `[docker]`: as the docker command's flags; its environment and contexts apply when both are absent.
@@ -236,6 +240,11 @@ pub enum ConfigError {
     },
 }
 
+/// An entry of a list that cannot be.
+fn bad(what: String, why: impl Into<String>) -> ConfigError {
+    ConfigError::Entry { what, why: why.into() }
+}
+
 impl Config {
     /// The settings of `path`; of [`DEFAULT_PATH`] if it is there and none is named; else the defaults.
     ///
@@ -295,7 +304,8 @@ impl Config {
         self.journal.check()?;
         self.alert.check()?;
         notify::check_receivers(&self.receiver)?;
-        notify::check_silences(&self.silence)
+        notify::check_silences(&self.silence)?;
+        registry::check(&self.registry)
     }
 
     /// The settings as a file, each with its meaning: what `config init` and `config show` print.
@@ -357,7 +367,7 @@ impl Config {
             journal = self.journal,
             serve = self.serve,
             alert = self.alert,
-            lists = notify::render_lists(&self.receiver, &self.silence),
+            lists = notify::render_lists(&self.receiver, &self.silence, &self.registry),
         )
     }
 }

@@ -11,7 +11,8 @@ use governor::Quota;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Span, in_range};
+use super::registry::Registry;
+use super::{ConfigError, Span, bad, in_range};
 use crate::model::{Cause, Severity, Timestamp};
 use crate::notify::receiver::{
     Alertmanager, Discord, GoogleChat, Kind, Mattermost, Ntfy, PagerDuty, Slack, Teams, Telegram, Template, Webhook,
@@ -249,10 +250,6 @@ impl Alert {
     }
 }
 
-fn bad(what: String, why: impl Into<String>) -> ConfigError {
-    ConfigError::Entry { what, why: why.into() }
-}
-
 pub(super) fn check_receivers(receivers: &[Receiver]) -> Result<(), ConfigError> {
     if receivers.len() > LIST_MAX {
         return Err(bad("[[receiver]]".to_owned(), format!("there are more than {LIST_MAX}")));
@@ -429,16 +426,19 @@ impl Silence {
 }
 
 /// The lists as a file has them.
-pub(super) fn render_lists(receivers: &[Receiver], silences: &[Silence]) -> String {
+pub(super) fn render_lists(receivers: &[Receiver], silences: &[Silence], registries: &[Registry]) -> String {
     #[derive(Serialize)]
     struct Lists<'a> {
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         receiver: &'a [Receiver],
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         silence: &'a [Silence],
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        registry: &'a [Registry],
     }
     // What was read as TOML can be written as TOML.
-    let lists = toml::to_string(&Lists { receiver: receivers, silence: silences }).unwrap_or_default();
+    let lists =
+        toml::to_string(&Lists { receiver: receivers, silence: silences, registry: registries }).unwrap_or_default();
     let example = "# [[receiver]]\n\
          # name = \"ops\"\n\
          # type = \"slack\"\n\
@@ -451,7 +451,11 @@ pub(super) fn render_lists(receivers: &[Receiver], silences: &[Silence]) -> Stri
          # services = [\"shop_*\"]\n\
          # cron = \"0 2 * * *\"\n\
          # time_zone = \"Europe/Berlin\"\n\
-         # lasts = \"1h\"\n";
+         # lasts = \"1h\"\n\
+         #\n\
+         # [[registry]]    # what squall budget asks; without any, Docker Hub for this address\n\
+         # name = \"docker.io\"\n\
+         # login = \"docker\"    # docker's own login; or NAME:PASSWORD from { file = \"...\" } or { env = \"...\" }\n";
     let types = TYPES.join(", ");
     let words = format!(
         "# Where alerts go: {types}.\n\

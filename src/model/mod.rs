@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, does I/O or knows another room.
 
 mod alert;
+mod budget;
 mod cause;
 mod closed_set;
 mod hash;
@@ -18,6 +19,7 @@ mod subject;
 mod time;
 
 pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
+pub use budget::{Budget, BudgetAnswer, BudgetReading, Exhaustion};
 pub use cause::{Cause, CauseCounts};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};

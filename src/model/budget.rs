@@ -1,0 +1,84 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// A pull budget as a registry states it in `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// How many pulls may be made in a window; at least 0.
+    pub limit: i64,
+    /// How many are left. Docker Hub is known to answer below zero.
+    pub remaining: i64,
+    /// The rolling window in seconds, where it is said.
+    pub window_secs: Option<u64>,
+}
+
+impl Budget {
+    /// The rolling window.
+    pub fn window(&self) -> Option<Duration> {
+        self.window_secs.map(Duration::from_secs)
+    }
+
+    /// How many pulls of the window are spent; at least 0.
+    pub fn spent(&self) -> u64 {
+        u64::try_from(self.limit.saturating_sub(self.remaining)).unwrap_or(0)
+    }
+}
+
+/// What a registry answered when it was asked for its pull budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetReading {
+    /// The registry, as image references name it: `docker.io`.
+    pub registry: String,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// Who asked: a login's name; `None` where nobody did.
+    pub account: Option<String>,
+    /// Whom it counts against, in the registry's own words (`docker-ratelimit-source`): an address, a prefix, an
+    /// account's id. At most 100 characters.
+    pub source: Option<String>,
+    /// What it said.
+    #[serde(flatten)]
+    pub answer: BudgetAnswer,
+}
+
+/// See [`BudgetReading`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum BudgetAnswer {
+    /// A budget.
+    Limited(Budget),
+    /// It answered, and states no limit: a paid account, an exempt address, or a registry that counts nothing.
+    Unlimited,
+    /// 429 to a question that costs no pull: its limit on all requests, or an outage. What is left is not known.
+    TooMany,
+    /// It wants other credentials, or none.
+    Denied {
+        /// Its own words, or what squall makes of them.
+        why: String,
+    },
+    /// It did not answer, or not in a way that can be read.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// When a budget runs out, as far as that can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "exhaustion", rename_all = "kebab-case")]
+pub enum Exhaustion {
+    /// It has.
+    Now,
+    /// Not at this pace: as much comes back with the window as is spent.
+    Never,
+    /// Between two moments.
+    Between {
+        /// The first moment at which it may.
+        from: Timestamp,
+        /// The last; `None`: perhaps it does not, depending on when what others spent comes back.
+        to: Option<Timestamp>,
+    },
+}
