@@ -1,7 +1,10 @@
 //! The probe against a registry that speaks as Docker Hub does, and as none should.
 #![expect(clippy::unwrap_used, reason = "a test panics on a surprise")]
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -11,6 +14,7 @@ use axum::{Router, serve};
 use reqwest::Url;
 use squall::model::{Budget, BudgetAnswer, BudgetReading, Timestamp};
 use squall::registry::{Login, Prober, Target};
+use tempfile::TempDir;
 
 /// What the double answers.
 #[derive(Clone, Debug)]
@@ -206,4 +210,144 @@ async fn a_registry_that_is_away_is_said_in_words() {
     let reading = Prober::new().unwrap().ask(&target, Timestamp::from_secs(0)).await;
     assert!(why(&reading.answer).contains("refused"), "{reading:?}");
     assert!(!why(&reading.answer).contains("ratelimitpreview"), "{reading:?}");
+}
+
+// --- squall budget -----------------------------------------------------------------------------------------------------
+
+/// The command, beside a configuration and a docker configuration of its own.
+struct Bench {
+    dir: TempDir,
+    double: Double,
+}
+
+impl Bench {
+    async fn new(manner: Manner) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), double: Double::start(manner).await }
+    }
+
+    /// Docker Hub, which is the double here, with further keys.
+    fn hub(&self, keys: &str) -> String {
+        format!("[[registry]]\nname = \"docker.io\"\nurl = \"http://{}\"\n{keys}", self.double.address)
+    }
+
+    async fn run(&self, config: &str, args: &[&str]) -> (i32, String, String) {
+        let path = self.dir.path().join("squall.toml");
+        fs::write(&path, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_squall"));
+        command.arg("--config").arg(&path).arg("budget").args(args);
+        command.env("DOCKER_CONFIG", self.dir.path()).env("SQUALL_TEST_LOGIN", "shop:hunter22");
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.dir.path().display())).env("COLUMNS", "80");
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+            command.env_remove(name);
+        }
+        let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        assert!(!stdout.contains("hunter22") && !stderr.contains("hunter22"), "{stdout}{stderr}");
+        (output.status.code().unwrap(), stdout, stderr)
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_is_printed_for_people_programs_and_nagios() {
+    let bench = Bench::new(Manner::default()).await;
+    let (code, table, errors) = bench.run(&bench.hub(""), &[]).await;
+    assert_eq!((code, &*errors), (0, ""));
+    for word in ["docker.io", "203.0.113.7", "76", "100", "6 h"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let (code, json, _) = bench.run(&bench.hub(""), &["--format", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["schema"]), (0, &"squall.budget/1".into()));
+    let one = &json["registries"][0];
+    assert_eq!((&one["answer"], &one["limit"], &one["remaining"]), (&"limited".into(), &100.into(), &76.into()));
+    assert_eq!((&one["window_secs"], &one["source"]), (&21_600.into(), &"203.0.113.7".into()));
+    let (code, line, _) = bench.run(&bench.hub(""), &["--format", "nagios", "docker.io"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(line, "SQUALL OK - docker.io: 76 of 100 pulls left | 'docker.io'=76;20:;1:;;100\n");
+}
+
+#[tokio::test]
+async fn what_is_spent_low_refused_or_unknown_has_a_status_of_its_own() {
+    let of = |status, headers| Manner { manifest: (status, headers), ..Manner::default() };
+    for (manner, code, nagios, word) in [
+        (of(200, hub("100;w=21600", "19;w=21600")), 0, 1, "WARNING"),
+        (of(200, hub("100;w=21600", "20;w=21600")), 0, 0, "OK"),
+        (of(200, hub("100;w=21600", "0;w=21600")), 1, 2, "CRITICAL"),
+        (of(200, hub("100;w=21600", "-4;w=21600")), 1, 2, "CRITICAL"),
+        (of(429, Vec::new()), 1, 2, "CRITICAL"),
+        (of(200, Vec::new()), 0, 0, "OK"),
+        (of(503, Vec::new()), 2, 3, "UNKNOWN"),
+        (Manner { token: (401, ""), ..Manner::default() }, 2, 3, "UNKNOWN"),
+    ] {
+        let what = format!("{manner:?}");
+        let bench = Bench::new(manner).await;
+        let (found, table, _) = bench.run(&bench.hub(""), &[]).await;
+        assert_eq!(found, code, "{what}: {table}");
+        let (found, line, _) = bench.run(&bench.hub(""), &["--format", "nagios"]).await;
+        assert_eq!(found, nagios, "{what}: {line}");
+        assert!(line.starts_with(&format!("SQUALL {word} - docker.io: ")), "{what}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_comes_from_docker_a_helper_or_a_secret() {
+    // base64 of `shop:hunter22`
+    const BASIC: &str = "Basic c2hvcDpodW50ZXIyMg==";
+    let bench = Bench::new(Manner::default()).await;
+    let sent = || bench.double.asked().iter().filter(|(_, _, header)| header.as_deref() == Some(BASIC)).count();
+    let docker = |text: &str| fs::write(bench.dir.path().join("config.json"), text).unwrap();
+    let with_docker = bench.hub("login = \"docker\"\n");
+
+    docker(r#"{"auths":{"https://index.docker.io/v1/":{"auth":"c2hvcDpodW50ZXIyMg=="}}}"#);
+    let (code, table, errors) = bench.run(&with_docker, &[]).await;
+    assert_eq!((code, sent(), &*errors), (0, 1, ""));
+    assert!(table.contains("shop"), "{table}");
+
+    docker(r#"{"credsStore":"double"}"#);
+    let helper = |script: &str| {
+        let path = bench.dir.path().join("docker-credential-double");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    helper(r#"read -r url; echo "{\"ServerURL\":\"$url\",\"Username\":\"shop\",\"Secret\":\"hunter22\"}""#);
+    assert_eq!((bench.run(&with_docker, &[]).await.0, sent()), (0, 2));
+    helper("read -r url; echo hunter22; exit 1");
+    let (code, _, errors) = bench.run(&with_docker, &[]).await;
+    assert_eq!(code, 2);
+    assert!(errors.contains("docker-credential-double fails"), "{errors}");
+
+    docker("{}");
+    let (code, _, errors) = bench.run(&with_docker, &[]).await;
+    assert!(code == 2 && errors.contains("docker has no login for docker.io"), "{errors}");
+
+    let secret = bench.dir.path().join("login");
+    fs::write(&secret, "shop:hunter22\n").unwrap();
+    assert_eq!(bench.run(&bench.hub(&format!("login = {{ file = {secret:?} }}\n")), &[]).await.0, 0);
+    assert_eq!(bench.run(&bench.hub("login = { env = \"SQUALL_TEST_LOGIN\" }\n"), &[]).await.0, 0);
+    assert_eq!(sent(), 4);
+}
+
+#[tokio::test]
+async fn each_mistake_is_named() {
+    let bench = Bench::new(Manner::default()).await;
+    let registry = |keys: &str| format!("[[registry]]\n{keys}");
+    for (config, args, words) in [
+        (bench.hub(""), &["nope"][..], &["nope", "[[registry]]"][..]),
+        (registry("name = \"quay.io\"\n"), &[], &["quay.io", "repository"]),
+        (registry("name = \"\"\n"), &[], &["name"]),
+        (registry("name = \"a/b\"\nrepository = \"x\"\n"), &[], &["a/b", "name"]),
+        (registry("name = \"x\"\nrepository = \"a:1\"\n"), &[], &["x", "without tag"]),
+        (bench.hub("login = \"podman\"\n"), &[], &["login"]),
+        (bench.hub("login = { env = \"NOT_SET_ANYWHERE\" }\n"), &[], &["docker.io", "NOT_SET_ANYWHERE"]),
+        (bench.hub("login = { file = \"/nowhere\" }\n"), &[], &["docker.io", "/nowhere"]),
+        (bench.hub("colour = 1\n"), &[], &["colour"]),
+        (registry("name = \"docker.io\"\nurl = \"http://a:hunter22@b\"\n"), &[], &["docker.io", "url"]),
+    ] {
+        let (code, output, errors) = bench.run(&config, args).await;
+        assert_eq!((code, &*output), (2, ""), "{config}{args:?}: {errors}");
+        assert!(words.iter().all(|word| errors.contains(word)), "{words:?}: {errors}");
+    }
+    assert!(bench.double.asked().is_empty());
 }

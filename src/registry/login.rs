@@ -73,7 +73,9 @@ impl Login {
                 Err(LoginError::None(registry.to_owned()))
             }
             Ok(Err(Error::HelperFailure { helper, .. })) => Err(unreadable(&format!("{helper} fails"))),
-            Ok(Err(Error::HelperCommunicationError)) => Err(unreadable("its credential helper cannot be run")),
+            Ok(Err(Error::HelperCommunicationError)) => {
+                Err(unreadable("its credential helper cannot be run, or does not listen"))
+            }
             Ok(Err(Error::ConfigReadError)) => Err(unreadable("config.json cannot be read")),
             Ok(Err(_)) => Err(unreadable("what is there cannot be understood")),
             Err(_) => Err(unreadable("its credential helper does not answer")),
