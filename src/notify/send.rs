@@ -73,7 +73,7 @@ impl Sender {
         match self.client.get(url).send().await {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => Err(format!("it answers {}", response.status())),
-            Err(error) => Err(words(&error.without_url())),
+            Err(error) => Err(words(error)),
         }
     }
 
@@ -86,8 +86,7 @@ impl Sender {
         let mut response = match builder.send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() => return Answer::Refused("its URL or a header is none".to_owned()),
-            // The URL may be a secret, and is part of the error.
-            Err(error) => return Answer::Later { why: words(&error.without_url()), after: None },
+            Err(error) => return Answer::Later { why: words(error), after: None },
         };
         let status = response.status();
         if status.is_success() {
@@ -112,15 +111,9 @@ impl Sender {
     }
 }
 
-/// An error with its causes.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+/// An error with its causes, and without the URL: that may be a secret.
+fn words(error: reqwest::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error.without_url()))
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).

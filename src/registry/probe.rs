@@ -149,7 +149,7 @@ impl Prober {
             status => return Err(failed(&format!("its token server answers {status}"))),
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error.without_url()))? {
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             body.extend_from_slice(&chunk);
             if body.len() > TOKEN_BYTES_MAX {
                 return Err(failed("its token server's answer is too long"));
@@ -172,8 +172,7 @@ impl BasicAuthOf for RequestBuilder {
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, BudgetAnswer> {
-    // The URL of a token server may hold what is nobody's business.
-    request.send().await.map_err(|error| unreachable(&error.without_url()))
+    request.send().await.map_err(unreachable)
 }
 
 fn answer(response: &Response) -> BudgetAnswer {
@@ -204,13 +203,7 @@ fn denied(why: &str) -> BudgetAnswer {
     BudgetAnswer::Denied { why: why.to_owned() }
 }
 
-/// An error with its causes.
-fn unreachable(error: &dyn std::error::Error) -> BudgetAnswer {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    BudgetAnswer::Failed { why: text }
+/// An error with its causes, and without the URL: that of a token server may hold what is nobody's business.
+fn unreachable(error: reqwest::Error) -> BudgetAnswer {
+    failed(&format!("{:#}", anyhow::Error::new(error.without_url())))
 }
