@@ -10,22 +10,24 @@
 //!  task listings ├─ docker/ ─┐                            │
 //!  dockerd log   ┘           ├─ ingest/ ─── detect/ ──────┼─ respond/ ─── decision ─── journal/
 //!  recordings ───────────────┘  observations  storms      │                   └─ permit ─── docker/ actuate
-//!                                                         └─ journal/ history
+//!                            budget/ prices attempts          ├─ journal/ history
+//!                            registry/ asks what is left ─────┘
 //! ```
 //!
 //! | room | holds | names, of this crate |
 //! |---|---|---|
 //! | [`model`] | the vocabulary: [`model::Observation`], [`model::Cause`], [`model::Storm`] ... | nothing |
 //! | [`ingest`] | bytes to observations; tolerant | `model` |
-//! | [`detect`] | attempts, intents, storms | `model` |
-//! | [`budget`] | what is left of a pull budget, and when it runs out | `model` |
+//! | [`budget`] | what attempts cost, what is left of a pull budget, whose it was, and when it runs out | `model` |
+//! | [`detect`] | attempts, intents, storms, and what they ask of registries | `model`, `budget` for its prices |
 //! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
-//! | [`registry`] | asks a registry for its pull budget, at no pull's cost | `model`, `budget` |
+//! | `http` | the one way to be a client over HTTP, Docker apart | nothing |
+//! | [`registry`] | asks a registry for its pull budget, at no pull's cost | `model`, `budget`, `http` |
 //! | [`journal`] | history on disk | `model` |
-//! | [`notify`] | alerts to people: their grouping, their outbox, the words of each receiver | `model`, `journal` |
+//! | [`notify`] | alerts to people: their grouping, their outbox, the words of each receiver | `model`, `journal`, `http` |
 //! | [`serve`] | a status page, JSON, metrics and health over HTTP; reads only | `model` |
-//! | [`config`] | a TOML file to checked settings | `detect`, `respond`, `journal`, `notify`, for their defaults |
+//! | [`config`] | a TOML file to checked settings | `budget`, `detect`, `respond`, `journal`, `notify`, for their defaults |
 //! | [`daemon`] | the shell: one loop over all that can wake it | all above |
 //! | [`cli`] | one file for each command | all above |
 //!
@@ -51,7 +53,8 @@
 //!
 //! # Absences
 //!
-//! - Nothing but `squall budget` asks a registry, and that by HEAD and never for a pull.
+//! - A registry is asked by HEAD and never for a pull: by `squall budget`, and by the daemon where a `[[registry]]` is
+//!   configured, every five minutes at most.
 //! - No specification goes through bollard's types, and no environment or argument of a service is kept. No credentials
 //!   are sent with a change of a service: Swarm keeps those that it has.
 //!
@@ -86,6 +89,7 @@ pub mod daemon;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod detect;
 pub mod docker;
+mod http;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod ingest;
 pub mod journal;

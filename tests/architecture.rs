@@ -5,19 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, and of each which others it may name.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("ingest", &["model"]),
-    ("detect", &["model"]),
     ("budget", &["model"]),
+    ("detect", &["model", "budget"]),
     ("respond", &["model"]),
     ("docker", &["model", "ingest", "respond"]),
-    ("registry", &["model", "budget"]),
+    ("http", &[]),
+    ("registry", &["model", "budget", "http"]),
     ("journal", &["model"]),
-    ("notify", &["model", "journal"]),
+    ("notify", &["model", "journal", "http"]),
     ("serve", &["model"]),
     // What each room goes by has its defaults there.
-    ("config", &["model", "detect", "respond", "journal", "notify"]),
+    ("config", &["model", "budget", "detect", "respond", "journal", "notify"]),
     (
         "daemon",
         &[
@@ -28,8 +29,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
-            "model", "ingest", "detect", "budget", "respond", "docker", "registry", "journal", "notify", "serve",
-            "config", "daemon",
+            "model", "ingest", "detect", "budget", "respond", "docker", "http", "registry", "journal", "notify",
+            "serve", "config", "daemon",
         ],
     ),
 ];

@@ -4,71 +4,9 @@
 //! and for 29.7.2 with the containerd image store; what lies between is read in moby's `distribution/pull_v2.go` and
 //! containerd's `core/remotes/docker/resolver.go`.
 
-use std::iter::Sum;
-use std::ops::{Add, Mul};
-
 use serde::{Deserialize, Serialize};
 
-/// Requests that a registry answers, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requests {
-    /// `GET /v2/`, the version check.
-    pub checks: u64,
-    /// GETs of a token, at the token server.
-    pub tokens: u64,
-    /// HEADs of a manifest: count against limits on all requests, and not as pulls.
-    pub manifest_heads: u64,
-    /// GETs of a manifest: what Docker Hub counts as pulls.
-    pub manifest_gets: u64,
-    /// GETs of a configuration or a layer.
-    pub blobs: u64,
-}
-
-impl Requests {
-    /// All of them.
-    pub const fn all(self) -> u64 {
-        self.checks + self.tokens + self.manifests() + self.blobs
-    }
-
-    /// Those for manifests.
-    pub const fn manifests(self) -> u64 {
-        self.manifest_heads + self.manifest_gets
-    }
-}
-
-impl Add for Requests {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            checks: self.checks + other.checks,
-            tokens: self.tokens + other.tokens,
-            manifest_heads: self.manifest_heads + other.manifest_heads,
-            manifest_gets: self.manifest_gets + other.manifest_gets,
-            blobs: self.blobs + other.blobs,
-        }
-    }
-}
-
-impl Mul<u64> for Requests {
-    type Output = Self;
-
-    fn mul(self, times: u64) -> Self {
-        Self {
-            checks: self.checks * times,
-            tokens: self.tokens * times,
-            manifest_heads: self.manifest_heads * times,
-            manifest_gets: self.manifest_gets * times,
-            blobs: self.blobs * times,
-        }
-    }
-}
-
-impl Sum for Requests {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), Add::add)
-    }
-}
+use crate::model::Requests;
 
 /// What keeps an engine's images, and how it pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +34,8 @@ impl Engine {
 }
 
 /// What a registry wants before it answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Authentication {
     /// Nothing.
     None,
@@ -117,6 +56,8 @@ pub enum Pulled {
     Fetched {
         /// Whether the image is for several platforms.
         is_index: bool,
+        /// Whether it was asked for by its digest: then there is nothing to look up.
+        is_pinned: bool,
         /// How many layers were not there.
         layers: u64,
     },
@@ -130,6 +71,14 @@ pub enum Pulled {
     NoCredentials,
     /// The registry cannot be reached: it answers nothing.
     Unreachable,
+}
+
+impl Pulled {
+    /// Whether its GETs of a manifest were answered with one: what Docker Hub counts as pulls. It has not counted
+    /// those that it denies since February 2022 (hub-feedback#2197).
+    pub const fn is_answered(self) -> bool {
+        matches!(self, Self::Unchanged | Self::Fetched { .. })
+    }
 }
 
 /// How many HEADs containerd sends in all for one that is answered 429: `resolver.go` tries five times without a pause.
@@ -150,7 +99,7 @@ pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pu
                 Pulled::NoCredentials => return Requests { manifest_heads: 1, tokens: token, ..none },
                 Pulled::TooMany => (CONTAINERD_TRIES - first, 0, 0),
                 Pulled::Broken => (2, 0, 0),
-                Pulled::Fetched { is_index, layers } => (1, if is_index { 2 } else { 1 }, 1 + layers),
+                Pulled::Fetched { is_index, layers, .. } => (1, if is_index { 2 } else { 1 }, 1 + layers),
                 _ => (1, 0, 0),
             };
             Requests { checks: 0, tokens: token, manifest_heads: first + heads, manifest_gets: gets, blobs }
@@ -158,11 +107,12 @@ pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pu
         (_, Pulled::NoCredentials) => Requests { checks: 1, tokens: token, ..none },
         (_, pulled) => {
             let is_old = matches!(engine, Engine::GraphBefore20);
-            let heads = if is_old { 0 } else { 1 };
+            let is_by_digest = matches!(pulled, Pulled::Fetched { is_pinned: true, .. });
+            let heads = if is_old || is_by_digest { 0 } else { 1 };
             let (gets, blobs) = match pulled {
                 Pulled::Unchanged if is_old => (1, 0),
                 Pulled::Unchanged => (0, 0),
-                Pulled::Fetched { is_index, layers } => (if is_index { 2 } else { 1 }, 1 + layers),
+                Pulled::Fetched { is_index, layers, .. } => (if is_index { 2 } else { 1 }, 1 + layers),
                 // A HEAD that fails is followed by a GET, whose answer has the words.
                 _ => (1, 0),
             };
@@ -187,8 +137,9 @@ mod tests {
         let row = |authentication, pulled| row(Engine::Graph, authentication, pulled);
         assert_eq!(row(Basic, Pulled::Unchanged), [1, 0, 1, 0, 0]);
         assert_eq!(row(Bearer, Pulled::Unchanged), [1, 1, 1, 0, 0]);
-        assert_eq!(row(Bearer, Pulled::Fetched { is_index: false, layers: 1 }), [1, 1, 1, 1, 2]);
-        assert_eq!(row(Bearer, Pulled::Fetched { is_index: true, layers: 3 }), [1, 1, 1, 2, 4]);
+        assert_eq!(row(Bearer, Pulled::Fetched { is_index: false, is_pinned: false, layers: 1 }), [1, 1, 1, 1, 2]);
+        assert_eq!(row(Bearer, Pulled::Fetched { is_index: true, is_pinned: false, layers: 3 }), [1, 1, 1, 2, 4]);
+        assert_eq!(row(Basic, Pulled::Fetched { is_index: false, is_pinned: true, layers: 1 }), [1, 0, 0, 1, 2]);
         for pulled in [Pulled::Refused, Pulled::TooMany, Pulled::Broken] {
             assert_eq!(row(Bearer, pulled), [1, 1, 1, 1, 0], "{pulled:?}");
         }
@@ -210,7 +161,7 @@ mod tests {
         assert_eq!(row(Basic, Pulled::Refused), [0, 0, 2, 0, 0]);
         assert_eq!(row(Basic, Pulled::TooMany), [0, 0, 5, 0, 0]);
         assert_eq!(row(None, Pulled::TooMany), [0, 0, 5, 0, 0]);
-        assert_eq!(row(Basic, Pulled::Fetched { is_index: true, layers: 2 }), [0, 0, 2, 2, 3]);
+        assert_eq!(row(Basic, Pulled::Fetched { is_index: true, is_pinned: false, layers: 2 }), [0, 0, 2, 2, 3]);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 mod cost;
 mod forecast;
 mod header;
+mod meter;
+mod registries;
 
-pub use cost::{Authentication, Engine, Pulled, Requests, requests};
+pub use cost::{Authentication, Engine, Pulled, requests};
 pub use forecast::{Outlook, exhaustion};
 pub use header::{HeaderError, budget};
+pub use meter::Meter;
+pub use registries::{OwnTerms, Registries, Terms};

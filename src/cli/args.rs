@@ -206,11 +206,42 @@ pub(super) struct Report {
     /// Only this service
     #[arg(long, value_name = "NAME")]
     pub(super) service: Option<String>,
+    /// Who asked registries, and how often, instead of what failed
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) by: Option<By>,
     /// How to print it
     #[arg(long, short = 'f', value_enum, default_value_t)]
     pub(super) format: ListFormat,
     #[command(flatten)]
     pub(super) journal: Journal,
+}
+
+/// What requests are summed up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum By {
+    /// Each service
+    Service,
+    /// Each stack
+    Stack,
+    /// Each deployment of a service
+    Deployment,
+    /// Each registry
+    Registry,
+    /// Each node
+    Node,
+}
+
+impl By {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Stack => "stack",
+            Self::Deployment => "deployment",
+            Self::Registry => "registry",
+            Self::Node => "node",
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

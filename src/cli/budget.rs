@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use reqwest::Url;
-use secrecy::ExposeSecret as _;
+use anyhow::bail;
 use serde::Serialize;
 
 use super::args::{Budget as Command, ReportFormat};
 use super::exit::{Exit, NAGIOS_UNKNOWN};
 use super::{live, render};
 use crate::config::{self, Config, DEFAULT_PATH, Registry};
-use crate::daemon::wall_clock;
+use crate::daemon::{target, wall_clock};
 use crate::model::{BudgetAnswer, BudgetReading, span_in_words};
-use crate::registry::{Login, Prober, Target};
+use crate::registry::{Prober, Target};
 
 /// The `schema` of the JSON object.
 const SCHEMA: &str = "squall.budget/1";
@@ -61,34 +59,13 @@ fn targets(named: &[String], path: Option<&Path>) -> anyhow::Result<Vec<Target>>
     if !known.iter().any(|registry| registry.name == config::DOCKER_HUB) {
         known.push(Registry::docker_hub());
     }
+    known.retain(Registry::may_be_asked);
     if let Some(name) = named.iter().find(|name| !known.iter().any(|registry| registry.name == **name)) {
         let file = path.unwrap_or(Path::new(DEFAULT_PATH)).display();
-        bail!("no [[registry]] is named {name} in {file}: it needs a repository that may be asked for");
+        bail!("no [[registry]] named {name} with a repository that may be asked for is in {file}");
     }
     let wanted = known.iter().filter(|registry| named.is_empty() || named.contains(&registry.name));
     wanted.map(target).collect()
-}
-
-fn target(registry: &Registry) -> anyhow::Result<Target> {
-    let env = |name: &str| std::env::var(name).ok();
-    let what = || format!("[[registry]] {registry}");
-    let login = match &registry.login {
-        None => None,
-        Some(config::Login::Docker(_)) => Some(Login::of_docker(&registry.name).with_context(what)?),
-        Some(config::Login::Secret(secret)) => {
-            let text = secret.read(&env).map_err(anyhow::Error::msg).with_context(what)?;
-            Some(Login::parse(text.expose_secret()).with_context(what)?)
-        }
-    };
-    let hub = Target::docker_hub(login);
-    let is_hub = registry.name == config::DOCKER_HUB;
-    let api = match &registry.url {
-        Some(url) => Url::parse(url).with_context(what)?,
-        None if is_hub => hub.api.clone(),
-        None => Url::parse(&format!("https://{registry}")).with_context(what)?,
-    };
-    let repository = registry.repository.clone().unwrap_or_else(|| hub.repository.clone());
-    Ok(Target { registry: registry.name.clone(), api, repository, ..hub })
 }
 
 /// How it stands with a budget; the worst last.

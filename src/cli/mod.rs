@@ -13,6 +13,7 @@ mod record;
 mod render;
 mod replay;
 mod report;
+mod spend;
 mod status;
 pub mod top;
 mod watch;

@@ -9,7 +9,9 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Wi
 
 use super::args::ReportFormat;
 use super::exit::Exit;
-use crate::model::{Cause, Finding, FindingKind, Report, Risk, Storm, StormState, Timestamp, span_in_words};
+use crate::model::{
+    Cause, Finding, FindingKind, RegistryReport, Report, Risk, Storm, StormState, SubjectKind, Timestamp, span_in_words,
+};
 
 /// The width where none can be found out, and the least that is used.
 const WIDTH_DEFAULT: u16 = 80;
@@ -120,7 +122,7 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
     let headline = if ongoing > 0 { paint.red(&headline) } else { headline };
     let _ = writeln!(text, "{}; {} calm", paint.bold(&headline), report.calm);
     if !report.storms.is_empty() {
-        for line in pressure(&report.storms) {
+        for line in pressure(report) {
             paragraph_line(&mut text, &line, width);
         }
         let _ = writeln!(text, "\n{}\n", storms(&report.storms, width));
@@ -134,9 +136,17 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
             paragraph(&mut text, &title(&storms), &said, Some(&first.advice), width, paint);
         }
     }
-    if !report.findings.is_empty() {
+    let (of_registries, waiting): (Vec<&Finding>, Vec<&Finding>) =
+        report.findings.iter().partition(|finding| finding.subject.kind == SubjectKind::Registry);
+    for finding in of_registries {
+        text.push('\n');
+        let title = format!("{} of {}", finding.kind.as_str(), finding.subject.name);
+        let line = format!("since {}: {}", short(finding.since), finding.detail);
+        paragraph(&mut text, &title, &line, None, width, paint);
+    }
+    if !waiting.is_empty() {
         let _ = writeln!(text, "\n{}", paint.bold("Waiting, no storm:"));
-        for finding in &report.findings {
+        for finding in waiting {
             paragraph(&mut text, &finding.subject.name, &waits(finding), None, width, paint);
         }
     }
@@ -160,19 +170,23 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
 }
 
 fn storms(storms: &[Storm], width: u16) -> String {
-    let mut table = plain_table(width, &["STORM", "CAUSE", "FAILED", "PER MIN", "SINCE", "PULLS", "NODES"]);
+    let mut table = plain_table(width, &["STORM", "CAUSE", "FAILED", "PER MIN", "SINCE", "REQUESTS", "NODES"]);
     for storm in storms {
         let failed = format!("{}/{}", storm.failed, storm.attempts);
         let since = match storm.ended {
             Some(ended) => format!("{} to {}", clock(storm.onset), clock(ended)),
             None => clock(storm.onset),
         };
-        let pulls = if storm.pulls { "yes" } else { "no" };
+        let requests = match (storm.spend, storm.pulls) {
+            (Some(spend), _) => spend.requests.to_string(),
+            (None, true) => "?".to_owned(),
+            (None, false) => "0".to_owned(),
+        };
         let name = printable(&storm.subject.name);
         let rate = format!("{:.0}", storm.attempts_per_min);
-        table.add_row([&name, storm.cause.as_str(), &failed, &rate, &since, pulls, &storm.nodes.len().to_string()]);
+        table.add_row([&name, storm.cause.as_str(), &failed, &rate, &since, &requests, &storm.nodes.len().to_string()]);
     }
-    for right in [2, 3, 6] {
+    for right in [2, 3, 5, 6] {
         if let Some(column) = table.column_mut(right) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -216,21 +230,41 @@ fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// How often the registries are asked by storms that go on.
-fn pressure(storms: &[Storm]) -> Vec<String> {
+/// What the registries bear, and when it was too much.
+fn pressure(report: &Report) -> Vec<String> {
     let mut per_min: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
-    for storm in storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing) {
+    for storm in report.storms.iter().filter(|storm| storm.pulls && storm.state == StormState::Ongoing) {
         let entry = per_min.entry(&storm.registry).or_default();
-        *entry = (entry.0 + storm.attempts_per_min, entry.1 + 1);
+        let pace = storm.spend.map_or(storm.attempts_per_min, |spend| spend.requests_per_min);
+        *entry = (entry.0 + pace, entry.1 + 1);
     }
-    per_min
-        .into_iter()
-        .filter(|(registry, _)| !registry.is_empty())
-        .map(|(registry, (tries, services))| {
-            let of = if services == 1 { "1 of them asks".to_owned() } else { format!("{services} of them ask") };
-            format!("{of} {registry} at every try: {tries:.0} tries a minute")
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for (registry, (pace, services)) in per_min.into_iter().filter(|(registry, _)| !registry.is_empty()) {
+        let of = if services == 1 { "1 of them asks".to_owned() } else { format!("{services} of them ask") };
+        lines.push(format!("{of} {registry} at every try: {pace:.0} requests a minute"));
+    }
+    lines.extend(report.registries.iter().filter_map(too_much));
+    lines
+}
+
+/// When a registry had enough, and whether that could have been kept off.
+fn too_much(registry: &RegistryReport) -> Option<String> {
+    let (at, cause) = (registry.refused?, registry.refused_as?);
+    let asked = registry.asked_before_refusal.unwrap_or(0);
+    let first = format!(
+        "{} has answered 429 ({cause}) since {}, asked {asked} times in the minute before",
+        registry.registry,
+        clock(at)
+    );
+    let known = registry.detected.filter(|detected| *detected < at);
+    Some(match known {
+        Some(detected) => format!(
+            "{first}; what squall knew at {}, {} earlier, would have kept it answering",
+            clock(detected),
+            span_in_words(at.since(detected))
+        ),
+        None => format!("{first}; stopped before that minute it would answer still"),
+    })
 }
 
 /// Storms of one cause together, the most first: thirty services that miss one mount are one thing to read.
@@ -263,6 +297,8 @@ fn waits(finding: &Finding) -> String {
     let what = match finding.kind {
         FindingKind::Pending => "pending",
         FindingKind::HangingPull => "preparing: the pull hangs",
+        FindingKind::RegistryIncident => "not served by the registry",
+        FindingKind::BudgetSpent => "refused by the registry",
     };
     let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
     format!("{tasks} {what} since {}{detail}", short(finding.since))

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::args::Replay as Command;
 use super::exit::Exit;
@@ -6,13 +7,17 @@ use super::{input, render};
 use crate::config::Config;
 use crate::detect::Detector;
 use crate::ingest::{Recording, RecordingEnd};
-use crate::model::{REPORT_SCHEMA, Report};
+use crate::model::{REPORT_SCHEMA, Report, Span, Spender};
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
     let config = Config::load(config)?;
     let inputs = input::open(&command.files);
     let mut detector = Detector::new(config.detector());
-    let end = Recording::new(inputs.sources).read(|observation| {
+    let recording = Recording::new(inputs.sources);
+    for (origin, name) in (0..=u16::MAX).zip(recording.origins()) {
+        detector.name_origin(origin, name);
+    }
+    let end = recording.read(|observation| {
         detector.observe(observation);
         detector.drain().for_each(drop);
     });
@@ -46,6 +51,14 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
     Ok(exit.despite(has_trouble))
 }
 
+/// What each subject has asked, at its pace over the whole recording.
+fn spend(detector: &Detector, span: Option<Span>) -> Vec<Spender> {
+    let length = span.map_or(Duration::ZERO, |span| span.to.since(span.from));
+    let mut spenders = detector.spenders();
+    spenders.iter_mut().for_each(|spender| spender.spend = spender.spend.over(length));
+    spenders
+}
+
 fn report(detector: &mut Detector, end: RecordingEnd) -> Report {
     let now = detector.now();
     detector.finish(now);
@@ -64,6 +77,8 @@ fn report(detector: &mut Detector, end: RecordingEnd) -> Report {
         storms: detector.storms(),
         findings,
         risks: None,
+        registries: detector.registries(),
+        spend: spend(detector, end.span),
         calm: detector.calm(),
         forgotten: detector.counters().subjects_forgotten,
         skipped: end.skipped,

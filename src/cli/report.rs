@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{ListFormat, Report as Command};
 use super::exit::Exit;
-use super::{live, render};
+use super::{live, render, spend};
 use crate::config::Config;
 use crate::daemon::wall_clock;
 use crate::journal::{History, ServiceHistory, StormHistory};
@@ -44,7 +44,12 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
     let settings = live::journal(&Config::load(config)?, &command.journal)?;
     let history = History::open(&settings.dir)?;
     let now = wall_clock();
-    let report = read(&history, Span { from: now.minus(command.since), to: now }, command.service.as_deref())?;
+    let (span, service) = (Span { from: now.minus(command.since), to: now }, command.service.as_deref());
+    if let Some(by) = command.by {
+        spend::print(&history, span, by, service, command.format)?;
+        return Ok(Exit::Calm);
+    }
+    let report = read(&history, span, service)?;
     match command.format {
         ListFormat::Json => render::say(&serde_json::to_string(&report)?)?,
         ListFormat::Table => table(&report)?,

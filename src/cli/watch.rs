@@ -88,6 +88,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         warn!(path = %path.display(), "the journal was damaged: it is set aside, and a new one is begun");
     }
     session.respond_to_storms(config.respond.settings(), journal.clone()).await;
+    session.meter_budgets(&config, &journal).await;
     let is_json = command.format == WatchFormat::Json;
     let mut has_reader = true;
     let mut say = |said: Said| {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::budget::Registries;
 use crate::detect;
 
 pub use notify::{Alert, Receiver, Secret, Serve, Silence, TYPES};
@@ -282,8 +283,14 @@ impl Config {
             hold_down_min: detect.hold_down.0,
             pending_after: detect.pending_after.0,
             hanging_after: detect.hanging_after.0,
+            registries: self.registries(),
             ..detect::Settings::default()
         }
+    }
+
+    /// What registries want and allow.
+    pub fn registries(&self) -> Registries {
+        Registries::new(self.registry.iter().map(|registry| (registry.name.clone(), registry.terms())).collect())
     }
 
     fn check(&self) -> Result<(), ConfigError> {

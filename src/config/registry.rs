@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::notify::Secret;
-use super::{ConfigError, bad};
+use super::{ConfigError, Span, bad};
+use crate::budget::{Authentication, OwnTerms};
 
 /// How many there may be.
 const REGISTRIES_MAX: usize = 100;
@@ -24,6 +25,18 @@ pub struct Registry {
     /// A repository with the tag `latest` that may be pulled; Docker Hub has one for this question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
+    /// What it wants before it answers: `none`, `basic` or `bearer`; known of the larger registries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// How many pulls the plan allows in a window, where the registry does not say it itself. 1 or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulls: Option<u64>,
+    /// The window of `pulls`, which rolls. 1m to 168h; 6h where nothing else is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+    /// How many requests of any kind pass in a minute. 1 or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_min: Option<u64>,
     /// Whose budget; without it that of this address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
@@ -53,6 +66,25 @@ impl Registry {
         Self { name: DOCKER_HUB.to_owned(), ..Self::default() }
     }
 
+    /// Whether it may be asked for its budget: Docker Hub has a repository for the question.
+    pub fn may_be_asked(&self) -> bool {
+        self.repository.is_some() || self.name == DOCKER_HUB
+    }
+
+    /// What is said here of its terms.
+    pub fn terms(&self) -> OwnTerms {
+        OwnTerms {
+            authentication: self.authentication,
+            pulls: self.pulls,
+            window: self.window.map(|window| window.0),
+            requests_per_min: self.requests_per_min,
+        }
+    }
+
+    fn has_terms(&self) -> bool {
+        self.terms() != OwnTerms::default()
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let failed = |why: &str| Err(bad(format!("[[registry]] {}", self.name), why));
         let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -60,11 +92,22 @@ impl Registry {
             return failed("name = a host, perhaps with its port, as image references begin");
         }
         match (&self.repository, self.name == DOCKER_HUB) {
-            (None, false) => return failed("it needs repository: one with the tag latest that may be pulled"),
+            (None, false) if !self.has_terms() => {
+                return failed("it needs repository: one with the tag latest that may be pulled");
+            }
             (Some(repository), _) if !is_plain(repository) || repository.contains(['?', '#', '%', ':', '@']) => {
                 return failed("repository = a name as in image references, without tag");
             }
             _ => {}
+        }
+        let is_count = |count: Option<u64>| count.is_none_or(|count| (1..=1_000_000_000).contains(&count));
+        if !is_count(self.pulls) || !is_count(self.requests_per_min) {
+            return failed("pulls and requests_per_min are 1 to 1000000000");
+        }
+        if let Some(window) = self.window
+            && !(60..=7 * 86_400).contains(&window.0.as_secs())
+        {
+            return failed("window is 1m to 168h");
         }
         match &self.url {
             // It is shown by `config show`.

@@ -10,6 +10,7 @@ mod log_file;
 mod log_journal;
 mod objects;
 mod plan;
+mod purse;
 mod sensor;
 mod session;
 mod tally;
@@ -17,6 +18,7 @@ mod teller;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
+pub use purse::target;
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
 pub use teller::{OUTBOX, Teller, TellerError};

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::clock::{DaemonClock, sleep_until, wall_clock};
 use super::plan::{Plan, Task, suspects_every};
+use super::purse::{Past, Purse};
 use super::sensor::{Sensors, Wake, text_of};
 use super::tally::Tally;
 use crate::config::{Config, LogSource};
@@ -121,6 +122,8 @@ struct State {
     detector: Detector,
     /// There for the daemon; a look answers nothing.
     response: Option<Response>,
+    /// There for the daemon; a look keeps no count of budgets.
+    purse: Option<Purse>,
     /// The daemon's description, as it was asked for last.
     info: Info,
     clock: DaemonClock,
@@ -174,6 +177,7 @@ impl Session {
         let state = State {
             detector: Detector::new(settings),
             response: None,
+            purse: None,
             info: info.clone(),
             clock,
             role,
@@ -217,6 +221,15 @@ impl Session {
         let mut state = self.state();
         past.into_iter().for_each(|(minute, attempts, failed)| state.tally.past(minute, attempts, failed));
         state.response = Some(response);
+    }
+
+    /// Asks registries for their budgets from now on, and knows what was spent of them before.
+    pub async fn meter_budgets(&self, config: &Config, journal: &Journal) {
+        let now = self.state().clock.now();
+        let since = now.minus(DAY);
+        let readings = journal.readings(Span { from: since, to: now }).await;
+        let past = Past { pulls: journal.pulls_since(since).await, readings };
+        self.state().purse = Some(Purse::start(config, past));
     }
 
     /// What this node is in its Swarm.
@@ -302,6 +315,9 @@ impl Session {
             gaps: state.gaps.clone(),
         };
         let mut risks = state.risks.clone();
+        let length = state.from.map_or(Duration::ZERO, |from| now.since(from));
+        let mut spenders = state.detector.spenders();
+        spenders.iter_mut().for_each(|spender| spender.spend = spender.spend.over(length));
         risks.sort_by(|a, b| {
             b.worst_requests_per_min.total_cmp(&a.worst_requests_per_min).then_with(|| a.subject.cmp(&b.subject))
         });
@@ -312,6 +328,8 @@ impl Session {
             storms: state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided).collect(),
             findings: state.detector.findings(now),
             risks: self.wants_risks.then_some(risks),
+            registries: state.detector.registries(),
+            spend: spenders,
             calm: state.detector.calm(),
             forgotten: counters.subjects_forgotten,
             skipped: state.skipped.clone(),

@@ -51,6 +51,8 @@ pub(super) struct Facts {
     /// It was to be shut down before it ended.
     pub(super) ordered_down: bool,
     pub(super) is_job: bool,
+    /// What it asked of a registry is counted.
+    pub(super) accounted: bool,
 }
 
 /// What an attempt came to.
@@ -71,6 +73,28 @@ impl Attempt {
             || self.facts.died
             || self.facts.logged_fatal
             || (self.facts.superseded && self.facts.created && !self.facts.started && self.state == TaskState::Other)
+    }
+
+    /// Whether it came to its pull: networks and volumes are made before it.
+    pub(super) fn has_prepared(&self) -> bool {
+        let failed_before =
+            matches!(self.task_cause, Some(Cause::Network | Cause::Unschedulable | Cause::SecretConfig))
+                || (self.task_cause == Some(Cause::Volume) && self.state == TaskState::Rejected);
+        match self.state {
+            _ if self.facts.created || self.facts.started => true,
+            TaskState::Rejected => !failed_before,
+            TaskState::Ready | TaskState::Starting | TaskState::Running | TaskState::Complete | TaskState::Failed => {
+                true
+            }
+            TaskState::Shutdown => self.exit_code.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Why its pull failed, where it did.
+    pub(super) fn failed_pull(&self) -> Option<Cause> {
+        let of_task = self.task_cause.filter(|cause| cause.is_pull() && self.state != TaskState::Failed);
+        of_task.filter(|_| !self.facts.created).or(self.pull_cause)
     }
 
     /// What it came to. The task's state goes before what its node's events and log tell; SIGTERM and SIGKILL that

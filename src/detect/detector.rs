@@ -1,19 +1,26 @@
 //! The detector: what it holds, and its face. Taking, judging and storing are in the files beside it.
 
 mod judge;
+mod registry;
+mod spend;
 mod store;
 mod take;
+
+pub(super) use registry::hanging_incident;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::account::Account;
 use super::attempt::Attempt;
 use super::container::PlainContainer;
+use super::incident::Incidents;
 use super::key::{Due, DueWhat, Key};
 use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
+use crate::budget::{Engine, Meter};
 use crate::model::{
     AttemptCount, Fact, FindingKind, Notice, Observation, Pace, Storm, Subject, SubjectKind, Timestamp,
 };
@@ -55,12 +62,18 @@ pub struct Detector {
     blind_until: Timestamp,
     /// Attempts that are pending or preparing.
     pub(super) waiting: BTreeSet<u32>,
-    pub(super) found: BTreeSet<(FindingKind, u32)>,
+    /// What was said, by its subject's id.
+    pub(super) found: BTreeSet<(FindingKind, String)>,
     pub(super) next_waiting: Timestamp,
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
     /// Attempts and failures by minute and subject, where they are counted.
     minutes: BTreeMap<(Timestamp, Subject), (u64, u64)>,
+    pub(super) account: Account,
+    pub(super) meter: Meter,
+    pub(super) incidents: Incidents,
+    /// The first event or line of a log.
+    began: Option<Timestamp>,
     listing: Timestamp,
     /// The number of the full listing of tasks under way.
     task_listing: u64,
@@ -74,6 +87,8 @@ pub(super) struct NodeName {
     pub(super) id: Box<str>,
     pub(super) hostname: Box<str>,
     pub(super) engine: Box<str>,
+    /// How it pulls, where the daemon told.
+    pub(super) store: Option<Engine>,
 }
 
 /// What the detector dropped for want of room, and how much it holds.
@@ -91,7 +106,7 @@ pub struct Counters {
     pub judged_early: u64,
     /// Notices that nobody drained in time.
     pub notices_dropped: u64,
-    /// Attempts that were not counted by minute, because nobody drained the counts.
+    /// Attempts and requests that were not counted by minute, because nobody drained the counts.
     pub minutes_dropped: u64,
 }
 
@@ -112,6 +127,7 @@ impl Detector {
     /// A detector that has seen nothing.
     pub fn new(settings: Settings) -> Self {
         let quotas = Quotas::new((settings.failures, settings.per), (settings.slow_failures, settings.slow_per));
+        let meter = Meter::new(settings.registries.clone());
         Self {
             settings,
             quotas,
@@ -142,6 +158,10 @@ impl Detector {
             ended: VecDeque::new(),
             notices: VecDeque::new(),
             minutes: BTreeMap::new(),
+            account: Account::default(),
+            meter,
+            incidents: Incidents::default(),
+            began: None,
             listing: Timestamp::from_nanos(i64::MIN),
             task_listing: 0,
             generation: 0,
@@ -172,7 +192,8 @@ impl Detector {
                 self.counters.judged_early += 1;
             }
         }
-        let at = observation.at;
+        let (at, origin) = (observation.at, observation.origin);
+        self.learn_place(observation);
         match &observation.fact {
             Fact::Container(fact) if fact.task_id.is_empty() => self.take_container(at, fact),
             Fact::Container(fact) => self.take_task_event(at, fact),
@@ -182,7 +203,9 @@ impl Detector {
             Fact::Node(fact) => self.take_node(fact),
             Fact::Order { service_id, service_name, order } => self.take_order(at, service_id, service_name, *order),
             Fact::Listing(fact) => self.take_listing(at, fact),
-            Fact::Pull { .. } | Fact::Engine(_) => {}
+            Fact::Pull { reference } => self.take_pull(at, origin, reference),
+            Fact::Image { references } => self.take_image(origin, references),
+            Fact::Engine(_) => {}
         }
     }
 
@@ -197,7 +220,8 @@ impl Detector {
         self.subside_until(self.now);
         if self.now >= self.next_waiting {
             self.next_waiting = self.now.plus(WAITING_EVERY);
-            self.find_waiting();
+            self.say_findings();
+            self.pass_unwanted(Some(self.now));
         }
     }
 
@@ -216,6 +240,7 @@ impl Detector {
         }
         self.advance(now);
         self.judge_history(now);
+        self.pass_unwanted(None);
     }
 
     /// Nobody could look up to `until`: that nothing was seen to fail is no reason for a storm to subside.
@@ -294,28 +319,45 @@ impl Detector {
 
     /// The storm of a subject, as it is now.
     pub fn storm(&self, kind: SubjectKind, id: &str) -> Option<Storm> {
-        self.storm_of(*self.subject_index.get(&(kind, Key::new(id)))?)
+        self.storm_of(self.index_of(kind, id)?)
+    }
+
+    pub(super) fn index_of(&self, kind: SubjectKind, id: &str) -> Option<u32> {
+        self.subject_index.get(&(kind, Key::new(id))).copied()
     }
 
     /// How often a subject has failed since `since`, as far as its last failures are remembered: up to 16.
     pub fn failures_since(&self, kind: SubjectKind, id: &str, since: Timestamp) -> u64 {
-        let index = self.subject_index.get(&(kind, Key::new(id)));
-        index.and_then(|index| self.subject(*index)).map_or(0, |state| state.failures_since(since))
+        self.index_of(kind, id).and_then(|index| self.subject(index)).map_or(0, |state| state.failures_since(since))
     }
 
     /// Forgets what there was to say but the storms that go on, as they are now: for a daemon that begins with what
     /// was before it.
     pub fn restate(&mut self) {
         self.notices.clear();
+        // The daemon before it has counted them, or nobody has.
+        self.account.drain();
+        self.meter = Meter::new(self.settings.registries.clone());
         let ongoing: Vec<u32> = self.storming.iter().copied().collect();
         for index in ongoing {
             self.announce_onset(index);
         }
     }
 
+    /// How it stands with registries.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The same, for what a journal remembers and a registry says.
+    pub fn meter_mut(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
     /// What it holds and what it dropped.
     pub fn counters(&self) -> Counters {
-        Counters { subjects: self.subject_index.len() as u64, ..self.counters }
+        let minutes_dropped = self.counters.minutes_dropped + self.account.counts_dropped;
+        Counters { subjects: self.subject_index.len() as u64, minutes_dropped, ..self.counters }
     }
 
     /// The Swarm services that have failed since `since`.

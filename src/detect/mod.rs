@@ -8,14 +8,18 @@
 //! Not every stop is a failure: what somebody ordered, what a job or a cron-like service does at its end, and a
 //! container that is removed when it ends, are calm.
 
+mod account;
 mod advice;
 mod attempt;
 mod cause;
 mod container;
 mod detector;
+mod incident;
 mod key;
 mod quota;
+mod run;
 mod settings;
+mod spent;
 mod subject;
 mod verdict;
 

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::budget::Registries;
+
 /// What the detector goes by. The defaults are argued where they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -30,8 +32,10 @@ pub struct Settings {
     /// How many subjects are kept; beyond it the calm ones unseen for longest are forgotten, and counted. Default
     /// 100,000, at less than 2 kB each.
     pub subjects_max: usize,
-    /// Whether attempts are counted by minute, for a journal. Default no.
+    /// Whether attempts, and what they ask of registries, are counted by minute, for a journal. Default no.
     pub by_minute: bool,
+    /// What registries want before they answer, by which attempts are priced.
+    pub registries: Registries,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
             slack: Duration::from_secs(2),
             subjects_max: 100_000,
             by_minute: false,
+            registries: Registries::default(),
         }
     }
 }

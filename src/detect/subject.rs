@@ -1,12 +1,15 @@
 //! What is kept of one subject, and its way from calm through suspect to storm and back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::account::ImageKey;
 use super::key::{Key, Slot};
 use super::quota::{Limiter, Quotas};
+use super::run::{Episode, Failure, Run};
 use super::settings::Settings;
-use crate::model::{Cause, CauseCounts, Condition, RestartPolicy, Subject, SubjectKind, Timestamp};
+use super::spent::Spent;
+use crate::model::{Cause, CauseCounts, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
 const RECENT_MAX: usize = 16;
@@ -16,14 +19,8 @@ const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 const ORDERS_MAX: usize = 4;
 /// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
 const SLOTS_MAX: usize = 1024;
-/// How many nodes of one storm are named.
-const NODES_MAX: usize = 100;
 /// How long an error text is kept, in bytes.
 pub(super) const DETAIL_LIMIT_BYTES: usize = 512;
-/// An attempt that lived longer is not counted against the subject's quota, only against its slot's: what ends many
-/// replicas at once after they ran well is the end of a node or of a dependency, and no retrying yet. A loop of a
-/// period beyond this is slower than that quota anyway.
-const SHORT_LIFE: Duration = Duration::from_secs(60);
 /// `MaxAttempts` up to which a service is waited for to give up. Beyond it, it storms before it does.
 const GIVES_UP_MAX: u64 = 20;
 /// Failures in a row of one slot from which history alone tells a loop: Swarm keeps 5 tasks a slot, one of them
@@ -38,6 +35,15 @@ pub(super) struct SubjectState {
     pub(super) subject: Subject,
     pub(super) key: Key,
     pub(super) image: Box<str>,
+    /// The key of `image`, once it is among those that are wanted.
+    pub(super) image_key: ImageKey,
+    /// `image` has changed since.
+    pub(super) is_image_new: bool,
+    /// When its specification was deployed; the epoch while no listing has told.
+    pub(super) deployed: Timestamp,
+    pub(super) spent: Spent,
+    /// How many more attempts it has had than pulls were told of.
+    pub(super) pulls_lacking: i64,
     pub(super) policy: Option<Policy>,
     pub(super) last_seen: Timestamp,
     /// When the listing of services that last had it began.
@@ -81,32 +87,6 @@ pub(super) struct Failing {
     pub(super) storm: Option<Episode>,
 }
 
-/// Failures that follow one another closely enough for one quota to count them together.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Run {
-    since: Timestamp,
-    /// When the attempt that failed first was made.
-    first_created: Timestamp,
-    failed: u64,
-    /// Attempts made since that did not fail.
-    others: u64,
-    causes: CauseCounts,
-    nodes: BTreeSet<u32>,
-}
-
-/// A storm that goes on.
-#[derive(Clone, Debug)]
-pub(super) struct Episode {
-    pub(super) run: Run,
-    pub(super) attempts: u64,
-    pub(super) detected: Timestamp,
-    pub(super) detected_after: u64,
-    /// The cause that was said last.
-    pub(super) said: Cause,
-    /// The engine's own count has what was before this.
-    counted_until: Timestamp,
-}
-
 #[derive(Debug)]
 struct SlotState {
     slot: Slot,
@@ -116,23 +96,6 @@ struct SlotState {
     /// Failures since the specification last changed.
     failures: u64,
     limiter: Limiter,
-}
-
-/// One failed attempt.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
-    pub(super) at: Timestamp,
-    pub(super) created: Timestamp,
-    pub(super) slot: Slot,
-    pub(super) node: u32,
-    pub(super) cause: Cause,
-    pub(super) exit_zero: bool,
-}
-
-impl Failure {
-    fn is_short_lived(&self) -> bool {
-        self.at.since(self.created) < SHORT_LIFE
-    }
 }
 
 /// What a failure led to.
@@ -149,6 +112,11 @@ impl SubjectState {
             subject,
             key,
             image: "".into(),
+            image_key: ImageKey::default(),
+            is_image_new: false,
+            deployed: Timestamp::default(),
+            spent: Spent::default(),
+            pulls_lacking: 0,
             policy: None,
             last_seen: at,
             listed: Timestamp::from_nanos(i64::MIN),
@@ -161,6 +129,11 @@ impl SubjectState {
             episodes: 0,
             failing: None,
         }
+    }
+
+    /// The registry of its image; empty where that cannot be read.
+    pub(super) fn registry(&self) -> &str {
+        ImageRef::parse(&self.image).map_or("", |image| image.registry)
     }
 
     pub(super) fn storm(&self) -> Option<&Episode> {
@@ -179,6 +152,7 @@ impl SubjectState {
         self.policy = Some(policy);
         if *self.image != *image && !image.is_empty() {
             self.image = image.into();
+            self.is_image_new = true;
         }
     }
 
@@ -230,6 +204,7 @@ impl SubjectState {
         open_since: impl Fn(&Self, Timestamp) -> u64,
     ) -> Change {
         let gives_up_after = self.gives_up_after();
+        let asked_before = self.spent.mark;
         let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
         let is_late = failure.at < failing.last;
         let slot = failing.slot(failure.slot, quotas);
@@ -242,8 +217,8 @@ impl SubjectState {
         } else {
             failure.is_short_lived() && quotas.trips(&failing.limiter, failure.at)
         };
-        failing.fast.add(&failure, failing.last, settings.per * settings.failures.get());
-        failing.slow.add(&failure, failing.last, settings.slow_per);
+        failing.fast.add(&failure, failing.last, settings.per * settings.failures.get(), asked_before);
+        failing.slow.add(&failure, failing.last, settings.slow_per, asked_before);
         failing.last = failing.last.max(failure.at);
         if let Some(storm) = &mut failing.storm {
             storm.add(&failure, settings);
@@ -347,7 +322,7 @@ impl SubjectState {
         failing.remember(failure);
         failing.last = failing.last.max(failure.at);
         let mut run = Run::default();
-        run.add(&failure, failure.at, Duration::ZERO);
+        run.add(&failure, failure.at, Duration::ZERO, self.spent.mark);
         run.failed = restarts;
         self.begin(run, failure.at, |_, _| 1);
         if let Some(episode) = self.storm_mut() {
@@ -424,6 +399,15 @@ impl Failing {
 
     pub(super) fn detail(&self, cause: Cause) -> &str {
         self.details.iter().find(|entry| entry.0 == cause).map_or("", |entry| &entry.1)
+    }
+
+    /// Why a pull failed, in the words of the log; those of another node where this one's says only that it did.
+    pub(super) fn pull_failure(&self, cause: Cause) -> Option<(Cause, &str)> {
+        let is_it = |known: Cause| match cause {
+            Cause::PullFailed => known.is_pull() && known != Cause::PullFailed,
+            cause => known == cause,
+        };
+        self.details.iter().find(|entry| is_it(entry.0)).map(|entry| (entry.0, &*entry.1))
     }
 
     /// Failures a minute, over the last ones.
@@ -507,61 +491,6 @@ impl SlotState {
         self.last = self.last.max(failure.at);
         self.failures += 1;
         self.failures
-    }
-}
-
-impl Run {
-    /// Counts a failure; begins anew when the last one is longer ago than `gap`.
-    fn add(&mut self, failure: &Failure, last: Timestamp, gap: Duration) {
-        if self.failed == 0 || failure.at.since(last) > gap {
-            *self = Self { since: failure.at, first_created: failure.created, ..Self::default() };
-        }
-        self.take(failure);
-    }
-
-    fn take(&mut self, failure: &Failure) {
-        self.since = self.since.min(failure.at);
-        self.failed += 1;
-        self.causes.add(failure.cause);
-        if self.nodes.len() < NODES_MAX && failure.node != 0 {
-            self.nodes.insert(failure.node);
-        }
-    }
-
-    pub(super) fn failed(&self) -> u64 {
-        self.failed
-    }
-
-    pub(super) fn since(&self) -> Timestamp {
-        self.since
-    }
-
-    pub(super) fn causes(&self) -> &CauseCounts {
-        &self.causes
-    }
-
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
-        self.nodes.iter().copied()
-    }
-}
-
-impl Episode {
-    fn add(&mut self, failure: &Failure, settings: &Settings) {
-        let is_old_news = self.run.since.since(failure.at) > settings.per * settings.failures.get();
-        if is_old_news || failure.at <= self.counted_until {
-            return;
-        }
-        if failure.created < self.run.first_created {
-            // A replica older than the storm: it was not counted when it was made.
-            self.attempts += 1;
-        }
-        self.run.take(failure);
-    }
-
-    /// Counts an attempt that was made while the storm goes on.
-    pub(super) fn count_attempt(&mut self, created: Timestamp) {
-        let is_new = created >= self.run.first_created && created > self.counted_until;
-        self.attempts += u64::from(is_new);
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the detector has found: storms, what waits, and how many are calm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::advice::advice;
-use super::detector::Detector;
+use super::detector::{Detector, hanging_incident};
 use super::key::Slot;
 use super::subject::{SlotHistory, SubjectState};
 use crate::model::{
@@ -49,35 +49,43 @@ impl Detector {
         self.nodes.iter().filter(|node| !node.engine.is_empty()).map(|node| (&*node.hostname, &*node.engine)).collect()
     }
 
-    /// What waits for longer than it ought to at `now`.
+    /// What waits for longer than it ought to at `now`, and which registries fail.
     pub fn findings(&self, now: Timestamp) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.waits(now).into_values().collect();
+        let mut findings = self.waits(now);
+        self.fold_hanging(&mut findings);
+        findings.extend(self.registry_findings(now));
         findings.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+        findings.dedup_by(|a, b| (a.kind, &a.subject) == (b.kind, &b.subject));
         findings
     }
 
-    pub(super) fn find_waiting(&mut self) {
-        let waits = self.waits(self.now);
-        self.found.retain(|entry| waits.contains_key(entry));
-        for (entry, finding) in waits {
-            if self.found.insert(entry) {
+    pub(super) fn say_findings(&mut self) {
+        let findings = self.findings(self.now);
+        let entry = |finding: &Finding| (finding.kind, finding.subject.id.clone());
+        let current: BTreeSet<(FindingKind, String)> = findings.iter().map(entry).collect();
+        self.found.retain(|entry| current.contains(entry));
+        for finding in findings {
+            if self.found.insert(entry(&finding)) {
                 self.notify(Notice::Found(Box::new(finding)));
             }
         }
     }
 
-    fn waits(&self, now: Timestamp) -> BTreeMap<(FindingKind, u32), Finding> {
+    fn waits(&self, now: Timestamp) -> Vec<Finding> {
         let mut waits: BTreeMap<(FindingKind, u32), Finding> = BTreeMap::new();
         for index in &self.waiting {
             let attempt = &self.attempts[*index as usize];
-            let (kind, since, limit) = match attempt.state {
-                TaskState::Preparing => (FindingKind::HangingPull, attempt.state_since, self.settings.hanging_after),
-                _ => (FindingKind::Pending, attempt.created, self.settings.pending_after),
+            let is_hanging = attempt.state == TaskState::Preparing;
+            let (kind, since, limit) = if is_hanging {
+                (FindingKind::HangingPull, attempt.state_since, self.settings.hanging_after)
+            } else {
+                (FindingKind::Pending, attempt.created, self.settings.pending_after)
             };
             let Some(subject) = self.subject(attempt.subject).filter(|_| now.since(since) > limit) else { continue };
-            let cause = match kind {
-                FindingKind::Pending => attempt.task_cause.unwrap_or(Cause::Unschedulable),
-                FindingKind::HangingPull => attempt.pull_cause.unwrap_or(Cause::RegistryUnreachable),
+            let cause = if is_hanging {
+                attempt.pull_cause.unwrap_or(Cause::RegistryUnreachable)
+            } else {
+                attempt.task_cause.unwrap_or(Cause::Unschedulable)
             };
             let detail = subject.failing.as_ref().map_or("", |failing| failing.detail(cause));
             let finding = waits.entry((kind, attempt.subject)).or_insert_with(|| Finding {
@@ -97,7 +105,32 @@ impl Detector {
                 finding.nodes.sort_unstable();
             }
         }
-        waits
+        waits.into_values().collect()
+    }
+
+    /// Unrelated services whose pulls hang at one registry are one finding about the registry.
+    fn fold_hanging(&self, findings: &mut Vec<Finding>) {
+        let mut registries: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, finding) in findings.iter().enumerate() {
+            let index = self.index_of(finding.subject.kind, &finding.subject.id);
+            if finding.kind == FindingKind::HangingPull
+                && let Some(state) = index.and_then(|index| self.subject(index))
+            {
+                registries.entry(state.registry()).or_default().push(place);
+            }
+        }
+        let mut incidents = Vec::new();
+        let mut folded = BTreeSet::new();
+        for (registry, places) in registries {
+            let hanging: Vec<&Finding> = places.iter().map(|place| &findings[*place]).collect();
+            if let Some(incident) = hanging_incident(registry, &hanging) {
+                incidents.push(incident);
+                folded.extend(places);
+            }
+        }
+        let mut place = 0..;
+        findings.retain(|_| !place.next().is_some_and(|place| folded.contains(&place)));
+        findings.extend(incidents);
     }
 
     /// Looks at the kept history of every subject that has failed and does not storm: Swarm keeps five tasks of a
@@ -130,6 +163,9 @@ impl Detector {
         let pinned = image.as_ref().is_some_and(ImageRef::is_pinned);
         let kind = state.subject.kind;
         let is_asked_again = matches!(kind, SubjectKind::SwarmService | SubjectKind::EcsFamily);
+        let attempts = episode.attempts.max(run.failed());
+        let attempts_per_min = (failing.rate_per_min() * 10.0).round() / 10.0;
+        let spend = state.spent.total.since(run.asked_before()).at_pace(attempts, attempts_per_min);
         Some(Storm {
             id: storm_id(state),
             subject: state.subject.clone(),
@@ -141,15 +177,15 @@ impl Detector {
             detected: episode.detected,
             ended: None,
             detected_after_failures: episode.detected_after,
-            attempts: episode.attempts.max(run.failed()),
+            attempts,
             failed: run.failed(),
-            attempts_per_min: (failing.rate_per_min() * 10.0).round() / 10.0,
+            attempts_per_min,
             registry: image.map(|image| image.registry.to_owned()).unwrap_or_default(),
             image: state.image.to_string(),
             pinned,
             pulls: cause.is_pull() || (is_asked_again && !pinned),
             nodes: self.node_names(run.nodes()),
-            spend: None,
+            spend: Some(spend),
             advice: advice(cause, kind, &state.subject.name, pinned),
         })
     }
@@ -160,7 +196,7 @@ impl Detector {
         names
     }
 
-    fn node_name(&self, node: u32) -> String {
+    pub(super) fn node_name(&self, node: u32) -> String {
         let node = &self.nodes[node as usize];
         if node.hostname.is_empty() { node.id.to_string() } else { node.hostname.to_string() }
     }

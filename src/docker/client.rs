@@ -190,6 +190,14 @@ impl Client {
         self.list("/containers/json?all=true", sink).await
     }
 
+    /// All images of this daemon that have a name.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn images(&self, sink: &mut (dyn FnMut(&[u8]) + Send)) -> Result<ListStats, Error> {
+        self.list("/images/json", sink).await
+    }
+
     /// The tasks of these services, or all tasks when none is named.
     ///
     /// The daemon refuses the whole request when one of the services is gone; such are found by halving, left out and

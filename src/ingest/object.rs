@@ -1,4 +1,4 @@
-//! Task, Service, Node and Container objects as the API gives them.
+//! Task, Service, Node, Container and Image objects as the API gives them.
 //!
 //! They are read field by field from a JSON value: a field of an odd shape is as if it were absent, and an unknown
 //! word is one that nothing is known of. The specification's environment, arguments and secrets are not looked at.
@@ -14,7 +14,7 @@ use crate::model::{
     TaskFact, TaskState, Timestamp,
 };
 
-/// Reads an object that is one of the four; `None` where it is none of them.
+/// Reads an object that is one of the five; `None` where it is none of them.
 pub fn read_object(object: &Value, origin: u16) -> Option<Reading<'static>> {
     let has = |key: &str| object.get(key).is_some();
     let read = if has("ServiceID") && has("Status") {
@@ -25,6 +25,8 @@ pub fn read_object(object: &Value, origin: u16) -> Option<Reading<'static>> {
         node(object)
     } else if has("State") && has("Config") {
         container(object)
+    } else if has("RepoTags") && has("RepoDigests") {
+        image(object)
     } else {
         return None;
     };
@@ -123,6 +125,16 @@ fn node(object: &Value) -> Read {
         is_active: text(object, "/Status/State") == "ready" && text(object, "/Spec/Availability") == "active",
     };
     Ok((at, Fact::Node(fact)))
+}
+
+fn image(object: &Value) -> Read {
+    let created = number(object, "/Created");
+    let at = Timestamp::from_secs(i64::try_from(created).unwrap_or(0));
+    let names = ["RepoTags", "RepoDigests"].into_iter().filter_map(|key| object.get(key)?.as_array());
+    // What has lost its name is listed as <none>.
+    let is_name = |name: &&str| !name.contains('<');
+    let references = names.flatten().filter_map(Value::as_str).filter(is_name);
+    Ok((at, Fact::Image { references: references.map(|name| Cow::Owned(name.to_owned())).collect() }))
 }
 
 fn container(object: &Value) -> Read {

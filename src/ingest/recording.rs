@@ -111,6 +111,11 @@ impl<R: Read> Recording<R> {
         Self { sources, origins, skipped: Skipped::default(), faults: Vec::new(), span: None }
     }
 
+    /// The names of the origins, in the order of their numbers.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.origins.iter().map(|origin| &*origin.report.id)
+    }
+
     /// Reads it all and hands each observation to `sink`.
     pub fn read(mut self, mut sink: impl FnMut(&Observation<'_>)) -> RecordingEnd {
         let end_of_time = Timestamp::from_nanos(i64::MAX);
@@ -188,9 +193,12 @@ impl<R: Read> Recording<R> {
                     }
                     source.understood.count(1);
                     origin.saw(&observation);
-                    let span = self.span.get_or_insert(Span { from: observation.at, to: observation.at });
-                    span.from = span.from.min(observation.at);
-                    span.to = span.to.max(observation.at);
+                    // An image was made long before it was listed.
+                    if !matches!(observation.fact, Fact::Image { .. }) {
+                        let span = self.span.get_or_insert(Span { from: observation.at, to: observation.at });
+                        span.from = span.from.min(observation.at);
+                        span.to = span.to.max(observation.at);
+                    }
                     sink(&observation);
                 }
             }

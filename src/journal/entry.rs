@@ -2,7 +2,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AttemptCount, Decision, Gap, LetGo, Settlement, Storm, Subject, TaskRecord, Timestamp};
+use crate::model::{
+    AttemptCount, BudgetReading, Decision, Gap, LetGo, Settlement, SpendCount, Storm, Subject, TaskRecord, Timestamp,
+};
 
 /// Where the journal is, and how much it keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,10 @@ pub enum Entry {
     },
     /// Added to what each minute has.
     Attempts(Vec<AttemptCount>),
+    /// Added to what each minute has asked of registries.
+    Spends(Vec<SpendCount>),
+    /// What a registry said of its pull budget.
+    Reading(BudgetReading),
     /// What is held has no label to say so: a container. It is kept until it is taken back, whatever its age.
     Hold {
         /// What is held.
@@ -88,6 +94,8 @@ impl Change {
                 Entry::LetGo(let_go) => Some(let_go.at),
                 Entry::Gap { gap, .. } => Some(gap.to),
                 Entry::Attempts(counts) => counts.iter().map(|count| count.minute).max(),
+                Entry::Spends(counts) => counts.iter().map(|count| count.minute).max(),
+                Entry::Reading(reading) => Some(reading.at),
                 Entry::Hold { .. } => None,
             },
         }
@@ -100,7 +108,9 @@ impl Change {
             Self::Entry(entry) => match entry {
                 Entry::Decision { decision, .. } => decision.refusal.is_none(),
                 Entry::Settlement(_) | Entry::LetGo(_) | Entry::Hold { .. } => true,
-                Entry::Storm(_) | Entry::Gap { .. } | Entry::Attempts(_) => false,
+                Entry::Storm(_) | Entry::Gap { .. } | Entry::Attempts(_) | Entry::Spends(_) | Entry::Reading(_) => {
+                    false
+                }
             },
         }
     }
@@ -137,6 +147,12 @@ impl Change {
                 Entry::Attempts(counts) => {
                     counts.iter().map(|count| size_of::<AttemptCount>() + subject(&count.subject)).sum()
                 }
+                Entry::Spends(counts) => {
+                    let texts = |count: &SpendCount| subject(&count.subject) + count.registry.len() + count.node.len();
+                    counts.iter().map(|count| size_of::<SpendCount>() + texts(count)).sum()
+                }
+                // Its texts are short: see the model.
+                Entry::Reading(reading) => reading.registry.len() + size_of::<BudgetReading>(),
                 Entry::Hold { subject: held, mark } => subject(held) + mark.as_ref().map_or(0, String::len),
             },
         };

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::entry::{Change, Entry, Medium, Opened, Settings, State};
 use super::writer::{Command, Writer};
-use crate::model::{Decision, LetGo, Settlement, Subject, Timestamp};
+use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Subject, Timestamp};
 
 /// How many entries wait for the writer; above it [`Journal::note`] drops the new one. A writer that is not hindered
 /// takes some 50,000 a second.
@@ -143,6 +143,16 @@ impl Journal {
     /// What was let go since then, by time.
     pub async fn let_goes_since(&self, since: Timestamp) -> Vec<LetGo> {
         self.ask(move |writer| writer.let_goes_since(since)).await
+    }
+
+    /// What each registry was asked in each minute since then: the minute, the registry, pulls, requests.
+    pub async fn pulls_since(&self, since: Timestamp) -> Vec<(Timestamp, String, u64, u64)> {
+        self.ask(move |writer| writer.pulls_since(since)).await
+    }
+
+    /// What registries said of their budgets in a span, by time.
+    pub async fn readings(&self, span: Span) -> Vec<BudgetReading> {
+        self.ask(move |writer| writer.readings(span)).await
     }
 
     /// Of each minute since then the attempts that ended, and those of them that failed.

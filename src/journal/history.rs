@@ -14,7 +14,8 @@ use super::read::Reader;
 use super::schema::{self, Kind};
 use super::trouble::{Trouble, words};
 use crate::model::{
-    Action, Cause, Decision, Gap, Outcome, Settlement, Span, StormState, Subject, TaskRecord, Timestamp,
+    Action, BudgetReading, Cause, Decision, Gap, Outcome, Settlement, Span, SpendCount, StormState, Subject,
+    TaskRecord, Timestamp,
 };
 
 /// How long a lock of a writer's is waited for. Readers and writers of a WAL hinder each other only while one of them
@@ -199,6 +200,31 @@ impl History {
     /// When the file cannot be read.
     pub fn storms(&self, span: Span) -> Result<Vec<StormHistory>, HistoryError> {
         self.told(self.reader().storms(span))
+    }
+
+    /// What was asked of registries in a span: one entry for each subject, registry, node and deployment, its `minute`
+    /// the first of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn spends(&self, span: Span) -> Result<Vec<SpendCount>, HistoryError> {
+        self.told(self.reader().spends(span))
+    }
+
+    /// What each registry was asked in each minute since then: the minute, the registry, pulls, requests.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn pulls_since(&self, since: Timestamp) -> Result<Vec<(Timestamp, String, u64, u64)>, HistoryError> {
+        self.told(self.reader().pulls_since(since))
+    }
+
+    /// What registries said of their budgets in a span, by time.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn readings(&self, span: Span) -> Result<Vec<BudgetReading>, HistoryError> {
+        self.told(self.reader().readings(span))
     }
 
     /// The decisions of a span, by time, and how each ended, where it did.

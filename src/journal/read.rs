@@ -8,9 +8,11 @@ use rusqlite::{Connection, Params, Row};
 
 use super::history::StormHistory;
 use crate::model::{
-    Action, Author, Cause, Decision, Gap, LetGo, Outcome, Refusal, Response, Settlement, Span, StormState, Subject,
-    SubjectKind, TaskRecord, Timestamp,
+    Action, Author, BudgetReading, Cause, Decision, Gap, LetGo, Outcome, Refusal, Requests, Response, Settlement, Span,
+    Spend, SpendCount, StormState, Subject, SubjectKind, TaskRecord, Timestamp,
 };
+
+const MINUTE_NANOS: i64 = 60_000_000_000;
 
 const DECISIONS: &str = "
     SELECT d.id AS decision, d.at, d.storm, d.cause, d.failed, d.author, d.action, d.response, d.instead_of, d.refusal,
@@ -122,9 +124,70 @@ impl Reader<'_> {
         self.rows(sql, (span.from.as_nanos(), span.to.as_nanos()), storm)
     }
 
+    /// What was asked of registries in the minutes that touch a span: one row for each subject, registry, node and
+    /// deployment, its `minute` the first of them.
+    pub(super) fn spends(&self, span: Span) -> rusqlite::Result<Vec<SpendCount>> {
+        let sql = "
+            SELECT a.minute, a.registry, a.node, a.deployed, a.pulls, a.checks, a.tokens, a.manifest_heads,
+                a.manifest_gets, a.blobs, a.measured, a.derived, a.assumed, s.kind, s.id, s.name, s.stack
+            FROM (SELECT min(minute) AS minute, subject, registry, node, deployed, sum(pulls) AS pulls,
+                    sum(checks) AS checks, sum(tokens) AS tokens, sum(manifest_heads) AS manifest_heads,
+                    sum(manifest_gets) AS manifest_gets, sum(blobs) AS blobs, sum(measured) AS measured,
+                    sum(derived) AS derived, sum(assumed) AS assumed
+                FROM spends WHERE minute > ?1 AND minute <= ?2 GROUP BY subject, registry, node, deployed) AS a
+            JOIN subjects AS s ON s.key = a.subject";
+        self.rows(sql, (span.from.as_nanos().saturating_sub(MINUTE_NANOS), span.to.as_nanos()), |row| {
+            let Some(subject) = subject(row)? else { return Ok(None) };
+            let kinds = Requests {
+                checks: count(row, "checks")?,
+                tokens: count(row, "tokens")?,
+                manifest_heads: count(row, "manifest_heads")?,
+                manifest_gets: count(row, "manifest_gets")?,
+                blobs: count(row, "blobs")?,
+            };
+            let spend = Spend {
+                pulls: count(row, "pulls")?,
+                requests: kinds.all(),
+                kinds,
+                measured: count(row, "measured")?,
+                derived: count(row, "derived")?,
+                assumed: count(row, "assumed")?,
+                requests_per_min: 0.0,
+            };
+            let (minute, deployed) = (time(row, "minute")?, time(row, "deployed")?);
+            Ok(Some(SpendCount {
+                minute,
+                subject,
+                registry: row.get("registry")?,
+                node: row.get("node")?,
+                deployed,
+                spend,
+            }))
+        })
+    }
+
+    /// What registry was asked how much in each minute since then: the minute, the registry, pulls, requests.
+    pub(super) fn pulls_since(&self, since: Timestamp) -> rusqlite::Result<Vec<(Timestamp, String, u64, u64)>> {
+        let sql = "
+            SELECT minute, registry, sum(pulls) AS pulls,
+                sum(checks + tokens + manifest_heads + manifest_gets + blobs) AS requests
+            FROM spends WHERE minute >= ?1 GROUP BY minute, registry ORDER BY minute, registry";
+        self.rows(sql, [since.as_nanos()], |row| {
+            Ok(Some((time(row, "minute")?, row.get("registry")?, count(row, "pulls")?, count(row, "requests")?)))
+        })
+    }
+
+    /// What registries said of their budgets in a span, by time.
+    pub(super) fn readings(&self, span: Span) -> rusqlite::Result<Vec<BudgetReading>> {
+        let sql = "SELECT reading FROM readings WHERE at BETWEEN ?1 AND ?2 ORDER BY at, registry";
+        self.rows(sql, (span.from.as_nanos(), span.to.as_nanos()), |row| {
+            let text: String = row.get("reading")?;
+            Ok(serde_json::from_str(&text).ok())
+        })
+    }
+
     /// Attempts and failures of each subject in the minutes that touch a span.
     pub(super) fn attempts(&self, span: Span) -> rusqlite::Result<Vec<(Subject, u64, u64)>> {
-        const MINUTE_NANOS: i64 = 60_000_000_000;
         let sql = "
             SELECT a.attempts, a.failed, s.kind, s.id, s.name, s.stack
             FROM (SELECT subject, sum(attempts) AS attempts, sum(failed) AS failed

@@ -9,7 +9,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x7371_756c;
 
 /// What takes a file from each version to the next; the first takes an empty file to version 1.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE subjects (
     key INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -105,7 +106,33 @@ CREATE TABLE attempts (
     failed INTEGER NOT NULL,
     PRIMARY KEY (minute, subject)
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE spends (
+    minute INTEGER NOT NULL,
+    subject INTEGER NOT NULL,
+    registry TEXT NOT NULL,
+    node TEXT NOT NULL,
+    deployed INTEGER NOT NULL,
+    pulls INTEGER NOT NULL,
+    checks INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    manifest_heads INTEGER NOT NULL,
+    manifest_gets INTEGER NOT NULL,
+    blobs INTEGER NOT NULL,
+    measured INTEGER NOT NULL,
+    derived INTEGER NOT NULL,
+    assumed INTEGER NOT NULL,
+    PRIMARY KEY (minute, subject, registry, node, deployed)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE readings (
+    at INTEGER NOT NULL,
+    registry TEXT NOT NULL,
+    reading TEXT NOT NULL,
+    PRIMARY KEY (at, registry)
+) STRICT, WITHOUT ROWID;
+",
+];
 
 /// What a file says that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::entry::{Change, Entry};
-use crate::model::{AttemptCount, Decision, Gap, LetGo, Settlement, Storm, StormState, Subject, TaskRecord, Timestamp};
+use crate::model::{
+    AttemptCount, BudgetReading, Decision, Gap, LetGo, Settlement, SpendCount, Storm, StormState, Subject, TaskRecord,
+    Timestamp,
+};
 
 /// How long a text may be. The engine's own words come to some hundreds of bytes.
 const TEXT_MAX_BYTES: usize = 4096;
@@ -49,6 +52,8 @@ impl Rows<'_> {
                 Entry::LetGo(let_go) => self.let_go(let_go),
                 Entry::Gap { origin, gap } => self.gap(origin, gap),
                 Entry::Attempts(counts) => self.attempts(counts),
+                Entry::Spends(counts) => self.spends(counts),
+                Entry::Reading(reading) => self.reading(reading),
                 Entry::Hold { subject, mark } => self.hold(subject, mark.as_deref()),
             },
         }
@@ -251,6 +256,49 @@ impl Rows<'_> {
                 add.execute((count.minute.as_nanos(), subject, stored(count.attempts), stored(count.failed)))? as u64;
         }
         Ok(())
+    }
+
+    fn spends(&mut self, counts: &[SpendCount]) -> rusqlite::Result<()> {
+        let connection = self.connection;
+        let mut add = connection.prepare(
+            "INSERT INTO spends (minute, subject, registry, node, deployed, pulls, checks, tokens, manifest_heads,
+                manifest_gets, blobs, measured, derived, assumed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (minute, subject, registry, node, deployed) DO UPDATE SET
+                pulls = pulls + excluded.pulls, checks = checks + excluded.checks, tokens = tokens + excluded.tokens,
+                manifest_heads = manifest_heads + excluded.manifest_heads,
+                manifest_gets = manifest_gets + excluded.manifest_gets, blobs = blobs + excluded.blobs,
+                measured = measured + excluded.measured, derived = derived + excluded.derived,
+                assumed = assumed + excluded.assumed",
+        )?;
+        for count in counts {
+            let subject = self.subject(&count.subject, count.minute)?;
+            let spend = count.spend;
+            self.written += add.execute(params![
+                count.minute.as_nanos(),
+                subject,
+                cut(&count.registry),
+                cut(&count.node),
+                count.deployed.as_nanos(),
+                stored(spend.pulls),
+                stored(spend.kinds.checks),
+                stored(spend.kinds.tokens),
+                stored(spend.kinds.manifest_heads),
+                stored(spend.kinds.manifest_gets),
+                stored(spend.kinds.blobs),
+                stored(spend.measured),
+                stored(spend.derived),
+                stored(spend.assumed),
+            ])? as u64;
+        }
+        Ok(())
+    }
+
+    fn reading(&mut self, reading: &BudgetReading) -> rusqlite::Result<()> {
+        self.execute(
+            "INSERT OR REPLACE INTO readings (at, registry, reading) VALUES (?1, ?2, ?3)",
+            (reading.at.as_nanos(), cut(&reading.registry), json(reading)),
+        )
     }
 
     fn hold(&mut self, subject: &Subject, mark: Option<&str>) -> rusqlite::Result<()> {

@@ -15,7 +15,7 @@ use super::read::Reader;
 use super::trouble::{Trouble, words};
 use super::waiting::Waiting;
 use super::write;
-use crate::model::{Decision, LetGo, Settlement, Subject, Timestamp};
+use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Subject, Timestamp};
 
 /// How many entries are written at once: enough that a flood costs few commits.
 const BATCH_MAX: usize = 512;
@@ -142,6 +142,14 @@ impl Writer {
     pub(super) fn let_goes_since(&mut self, since: Timestamp) -> Vec<LetGo> {
         let on_disk = self.read(|reader| reader.let_goes_since(since));
         self.waiting.let_goes_since(since, on_disk)
+    }
+
+    pub(super) fn pulls_since(&mut self, since: Timestamp) -> Vec<(Timestamp, String, u64, u64)> {
+        self.read(|reader| reader.pulls_since(since))
+    }
+
+    pub(super) fn readings(&mut self, span: Span) -> Vec<BudgetReading> {
+        self.read(|reader| reader.readings(span))
     }
 
     pub(super) fn attempts_since(&mut self, since: Timestamp) -> Vec<(Timestamp, u64, u64)> {

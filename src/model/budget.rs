@@ -66,6 +66,37 @@ pub enum BudgetAnswer {
     },
 }
 
+/// How it stands with a registry: what squall knows of its budget, and who spends it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BudgetStanding {
+    /// The registry, as image references name it.
+    pub registry: String,
+    /// Whose budget: a login's name; `None`: this address's.
+    pub account: Option<String>,
+    /// Whom it counts against, in the registry's own words.
+    pub source: Option<String>,
+    /// When the registry was asked last; `None`: never.
+    pub asked: Option<Timestamp>,
+    /// Pulls that it allows within a window: as it said, or else as is known of it or configured.
+    pub limit: Option<u64>,
+    /// How many are left: as it said, less what squall has seen spent since; `None` where it said nothing.
+    pub remaining: Option<i64>,
+    /// The window, in seconds.
+    pub window_secs: Option<u64>,
+    /// Pulls of the last window that squall accounts for.
+    pub own: u64,
+    /// Pulls of the window before it was asked that squall cannot explain: of others behind the same address.
+    pub others: Option<u64>,
+    /// Pulls a minute of late.
+    pub pulls_per_min: f64,
+    /// Requests of any kind a minute of late.
+    pub requests_per_min: f64,
+    /// How many of those it lets pass, where that is known.
+    pub requests_per_min_max: Option<u64>,
+    /// When the pulls run out; `None` where that cannot be known.
+    pub exhaustion: Option<Exhaustion>,
+}
+
 /// When a budget runs out, as far as that can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "exhaustion", rename_all = "kebab-case")]

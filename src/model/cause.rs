@@ -71,6 +71,11 @@ impl Cause {
         )
     }
 
+    /// Whether a registry answers that it was asked too often: 429.
+    pub const fn is_too_many(self) -> bool {
+        matches!(self, Self::RegistryQuota | Self::RegistryAbuse | Self::RegistryLimit)
+    }
+
     /// Whether it is about getting the image, so that dockerd's log may know it better than the task does.
     pub const fn is_pull(self) -> bool {
         matches!(

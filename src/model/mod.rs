@@ -13,13 +13,14 @@ mod pattern;
 mod quota;
 mod report;
 mod response;
+mod spend;
 mod status;
 mod storm;
 mod subject;
 mod time;
 
 pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
-pub use budget::{Budget, BudgetAnswer, BudgetReading, Exhaustion};
+pub use budget::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion};
 pub use cause::{Cause, CauseCounts};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};
@@ -29,10 +30,11 @@ pub use observation::{
 };
 pub use pattern::matches_pattern;
 pub use quota::{EventClock, Limiter};
-pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, Report, Risk, Skipped, Span};
+pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, RegistryReport, Report, Risk, Skipped, Span};
 pub use response::{
     Action, AttemptCount, Author, Decision, HELD_LABEL, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord,
 };
+pub use spend::{Basis, Requests, Spend, SpendCount, Spender};
 pub use status::{
     Check, Health, HistoryBucket, QuarantineStatus, ReceiverStatus, RegistryStatus, STATUS_SCHEMA, STATUS_STORMS_MAX,
     Status, Totals,

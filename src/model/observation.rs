@@ -24,6 +24,11 @@ pub enum Fact<'a> {
         /// `Actor.ID`: the reference in its familiar form.
         reference: Cow<'a, str>,
     },
+    /// One image of a node's listing.
+    Image {
+        /// `RepoTags` and `RepoDigests`.
+        references: Vec<Cow<'a, str>>,
+    },
     /// A service event: somebody ordered a change. Every manager emits it from its own store.
     Order {
         /// The service's id.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Storm, Subject, Timestamp};
+use super::{Cause, Spender, Storm, Subject, Timestamp};
 
 /// The `schema` of a [`Report`]: it changes when a field changes its meaning or goes.
 pub const REPORT_SCHEMA: &str = "squall.report/1";
@@ -22,12 +22,41 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The services that could storm, where they were asked for; else null.
     pub risks: Option<Vec<Risk>>,
+    /// What each registry was asked, those that were asked most first.
+    pub registries: Vec<RegistryReport>,
+    /// What each subject asked of its registry, those that asked most first.
+    pub spend: Vec<Spender>,
     /// How many subjects were judged and found calm.
     pub calm: u64,
     /// How many calm subjects were forgotten for want of room.
     pub forgotten: u64,
     /// What could not be read.
     pub skipped: Skipped,
+}
+
+/// What one registry was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistryReport {
+    /// The registry, as image references name it.
+    pub registry: String,
+    /// How many storms ask it now.
+    pub storms: u64,
+    /// Pulls as it counts them.
+    pub pulls: u64,
+    /// Requests of any kind.
+    pub requests: u64,
+    /// Requests in the minute in which there were most.
+    pub requests_per_min_peak: u64,
+    /// That minute's first moment.
+    pub peak_at: Timestamp,
+    /// When the first storm that asks it was detected.
+    pub detected: Option<Timestamp>,
+    /// When it first answered that it was asked too often: what was stopped before this would have kept it answering.
+    pub refused: Option<Timestamp>,
+    /// In what way it answered so.
+    pub refused_as: Option<Cause>,
+    /// Requests of the minute before it did.
+    pub asked_before_refusal: Option<u64>,
 }
 
 /// A span of time.
@@ -80,10 +109,10 @@ impl Skipped {
     }
 }
 
-/// Something that waits and ought not to: no loop, so no storm.
+/// Something that is not as it ought to be, and no loop, so no storm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What kind of waiting it is.
+    /// What it is.
     pub kind: FindingKind,
     /// What waits.
     pub subject: Subject,
@@ -91,7 +120,7 @@ pub struct Finding {
     pub cause: Cause,
     /// Since when the oldest of its tasks waits.
     pub since: Timestamp,
-    /// How many of its tasks wait.
+    /// How many tasks wait, or failed to pull of late.
     pub tasks: u64,
     /// The engine's own words; at most 512 bytes.
     pub detail: String,
@@ -107,6 +136,10 @@ pub enum FindingKind {
     Pending,
     /// Tasks that stay in `preparing` for longer than 5 minutes: the pull hangs.
     HangingPull,
+    /// A registry does not serve services that have nothing to do with one another.
+    RegistryIncident,
+    /// A registry has had enough, of what this Swarm asked itself.
+    BudgetSpent,
 }
 
 impl FindingKind {
@@ -115,6 +148,8 @@ impl FindingKind {
         match self {
             Self::Pending => "pending",
             Self::HangingPull => "hanging-pull",
+            Self::RegistryIncident => "registry-incident",
+            Self::BudgetSpent => "budget-spent",
         }
     }
 }

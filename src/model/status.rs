@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, DeliveryOutcome, Finding, Gap, Outcome, Refusal, Storm, Timestamp};
+use super::{
+    Action, BudgetStanding, Cause, DeliveryOutcome, Exhaustion, Finding, Gap, Outcome, Refusal, Storm, Timestamp,
+};
 
 /// The `schema` of a [`Status`]: it changes when a field changes its meaning or goes.
 pub const STATUS_SCHEMA: &str = "squall.api/1";
@@ -88,12 +90,30 @@ pub struct RegistryStatus {
     pub attempts_per_min: f64,
     /// The services that ask most, with their tries a minute; at most ten.
     pub spenders: Vec<(String, f64)>,
+    /// How it stands with its budget, where it was asked for pulls or what is left of them.
+    pub budget: Option<BudgetStanding>,
+}
+
+impl RegistryStatus {
     /// The pull quota of its window, where it is known.
-    pub limit: Option<u64>,
+    pub fn limit(&self) -> Option<u64> {
+        self.budget.as_ref()?.limit
+    }
+
     /// What is left of it, where it is known.
-    pub remaining: Option<i64>,
-    /// When it runs out at this pace, where that is known.
-    pub exhausted: Option<Timestamp>,
+    pub fn remaining(&self) -> Option<i64> {
+        self.budget.as_ref()?.remaining
+    }
+
+    /// When it runs out at the earliest, where that is known.
+    pub fn exhausted(&self) -> Option<Timestamp> {
+        let budget = self.budget.as_ref()?;
+        match budget.exhaustion? {
+            Exhaustion::Now => budget.asked,
+            Exhaustion::Never => None,
+            Exhaustion::Between { from, .. } => Some(from),
+        }
+    }
 }
 
 /// How deliveries to one receiver go.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, CauseCounts, Finding, Subject, Timestamp};
+use super::{Cause, CauseCounts, Finding, Spend, Subject, Timestamp};
 
 /// An episode of failed attempts of one subject, as reports show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +44,8 @@ pub struct Storm {
     pub pulls: bool,
     /// The nodes that attempts failed on, by name where it is known, at most 100.
     pub nodes: Vec<String>,
-    /// What the attempts cost at the registry; null until that is accounted.
-    pub spend: Option<()>,
+    /// What the attempts cost at the registry; null where that was not accounted.
+    pub spend: Option<Spend>,
     /// The one next step.
     pub advice: String,
 }
@@ -54,6 +54,11 @@ impl Storm {
     /// What it costs at the registry, in words.
     pub fn cost(&self) -> String {
         let pace = self.attempts_per_min.round();
+        if let Some(spend) = self.spend.filter(|spend| !spend.is_nothing() && !self.registry.is_empty()) {
+            let pulls = if spend.pulls > 0 { format!(", {} of them pulls", spend.pulls) } else { String::new() };
+            let per_min = spend.requests_per_min.round();
+            return format!("asks {} {per_min} times/min: {} requests so far{pulls}", self.registry, spend.requests);
+        }
         match (self.pulls, &*self.registry) {
             (true, "") => format!("each try asks the registry: {pace} tries/min"),
             (true, registry) => format!("each try asks {registry}: {pace} tries/min"),

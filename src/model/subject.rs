@@ -13,6 +13,18 @@ pub struct Subject {
     pub stack: Option<String>,
 }
 
+impl Subject {
+    /// A registry, by its name in image references.
+    pub fn registry(name: &str) -> Self {
+        Self { kind: SubjectKind::Registry, name: name.to_owned(), id: name.to_owned(), stack: None }
+    }
+
+    /// What is pulled on a node and no service wants: somebody's own `docker pull`, a build, CI.
+    pub fn nobody() -> Self {
+        Self { kind: SubjectKind::Container, name: "(no service)".to_owned(), id: String::new(), stack: None }
+    }
+}
+
 /// The kinds of [`Subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,6 +37,8 @@ pub enum SubjectKind {
     Container,
     /// An ECS task definition family and container name (labels `com.amazonaws.ecs.*`); the ECS agent retries it.
     EcsFamily,
+    /// A registry, by its name in image references: what a [`Finding`](super::Finding) may be about. It retries nothing.
+    Registry,
 }
 
 impl SubjectKind {
@@ -35,6 +49,7 @@ impl SubjectKind {
             Self::ComposeService => "compose-service",
             Self::Container => "container",
             Self::EcsFamily => "ecs-family",
+            Self::Registry => "registry",
         }
     }
 }

@@ -51,6 +51,13 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
     }
 
+    /// The first moment of its minute.
+    #[must_use]
+    pub const fn minute(self) -> Self {
+        const MINUTE_NANOS: i64 = 60_000_000_000;
+        Self(self.0.div_euclid(MINUTE_NANOS).saturating_mul(MINUTE_NANOS))
+    }
+
     /// This moment and `span` less.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {

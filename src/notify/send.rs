@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
-use reqwest::redirect::Policy;
 use secrecy::ExposeSecret as _;
 
 use super::receiver::Request;
+use crate::http;
 
-/// How long a connection may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a request may take in all: a chat that needs longer is away.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How much of an answer is read, and how much of that is shown.
 const ANSWER_BYTES_MAX: usize = 4096;
 const EXCERPT_CHARS_MAX: usize = 200;
@@ -54,15 +50,7 @@ impl Sender {
     /// # Errors
     /// When TLS cannot be set up, or a proxy of the environment is none.
     pub fn new() -> Result<Self, SenderError> {
-        // Fails where it is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(REQUEST_LIMIT)
-            .user_agent(concat!("squall/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client })
+        Ok(Self { client: http::client(http::REQUEST_LIMIT)? })
     }
 
     /// Asks a URL.

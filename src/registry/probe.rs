@@ -1,19 +1,13 @@
-use std::time::Duration;
-
 use reqwest::header::{HeaderMap, HeaderName, WWW_AUTHENTICATE};
-use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::challenge::{Challenge, challenge};
 use super::login::Login;
-use crate::budget;
 use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
+use crate::{budget, http};
 
-/// How long a connection, and a request in all, may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How large the answer of a token server may be.
 const TOKEN_BYTES_MAX: usize = 64 << 10;
 /// How much is kept of whom a budget counts against.
@@ -78,15 +72,7 @@ impl Prober {
     /// # Errors
     /// When TLS cannot be set up, or a proxy of the environment is none.
     pub fn new() -> Result<Self, ProberError> {
-        // Fails where it is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(REQUEST_LIMIT)
-            .user_agent(concat!("squall/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { client })
+        Ok(Self { client: http::client(http::REQUEST_LIMIT)? })
     }
 
     /// Asks once: at most two HEADs and one GET of a token, none of which is a pull.

@@ -211,10 +211,10 @@ fn registries(status: &Status) -> Vec<Family> {
         let labels = [("registry", &*name)];
         storms.add(&labels, Value::Count(registry.storms));
         pace.add(&labels, Value::Number(registry.attempts_per_min));
-        if let Some(allowed) = registry.limit {
+        if let Some(allowed) = registry.limit() {
             limit.add(&labels, Value::Count(allowed));
         }
-        if let Some(remaining) = registry.remaining {
+        if let Some(remaining) = registry.remaining() {
             left.add(&labels, Value::Signed(remaining));
         }
     }

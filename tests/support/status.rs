@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall::model::{
-    Action, Cause, CauseCounts, Check, DeliveryOutcome, Finding, FindingKind, Gap, Health, HistoryBucket, Outcome,
-    QuarantineStatus, ReceiverStatus, Refusal, RegistryStatus, STATUS_SCHEMA, Status, Storm, StormState, Subject,
-    SubjectKind, Timestamp, Totals,
+    Action, BudgetStanding, Cause, CauseCounts, Check, DeliveryOutcome, Exhaustion, Finding, FindingKind, Gap, Health,
+    HistoryBucket, Outcome, QuarantineStatus, ReceiverStatus, Refusal, RegistryStatus, STATUS_SCHEMA, Status, Storm,
+    StormState, Subject, SubjectKind, Timestamp, Totals,
 };
 
 /// The time on this machine's clock.
@@ -182,18 +182,20 @@ fn registries(at: Timestamp) -> Vec<RegistryStatus> {
             storms: 2,
             attempts_per_min: 66.3,
             spenders: vec![("media_transcode".to_owned(), 61.0), ("shop_api".to_owned(), 5.3)],
-            limit: Some(200),
-            remaining: Some(31),
-            exhausted: Some(at.plus(mins(6))),
+            budget: Some(BudgetStanding {
+                registry: "docker.io".to_owned(),
+                limit: Some(200),
+                remaining: Some(31),
+                exhaustion: Some(Exhaustion::Between { from: at.plus(mins(6)), to: None }),
+                ..BudgetStanding::default()
+            }),
         },
         RegistryStatus {
             registry: "registry.example:5000".to_owned(),
             storms: 1,
             attempts_per_min: 0.0,
             spenders: vec![("search_indexer".to_owned(), 0.0)],
-            limit: None,
-            remaining: None,
-            exhausted: None,
+            budget: None,
         },
     ]
 }

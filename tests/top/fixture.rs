@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use squall::model::{
-    Cause, CauseCounts, Check, DeliveryOutcome, Finding, FindingKind, Gap, Health, HistoryBucket, QuarantineStatus,
-    ReceiverStatus, RegistryStatus, STATUS_SCHEMA, Status, Storm, StormState, Subject, SubjectKind, Timestamp,
+    BudgetStanding, Cause, CauseCounts, Check, DeliveryOutcome, Exhaustion, Finding, FindingKind, Gap, Health,
+    HistoryBucket, QuarantineStatus, ReceiverStatus, RegistryStatus, STATUS_SCHEMA, Status, Storm, StormState, Subject,
+    SubjectKind, Timestamp,
 };
 
 pub const NOW: Timestamp = Timestamp::from_secs(1_795_269_731);
@@ -111,9 +112,13 @@ pub fn evening() -> Status {
         storms: 3,
         attempts_per_min: per_min,
         spenders: vec![("billing_invoice-renderer".to_owned(), 35.2), ("tools_reindex".to_owned(), 12.4)],
-        limit: remaining.map(|_| 200),
-        remaining,
-        exhausted: remaining.map(|_| NOW.plus(Duration::from_secs(1300))),
+        budget: remaining.map(|remaining| BudgetStanding {
+            registry: name.to_owned(),
+            limit: Some(200),
+            remaining: Some(remaining),
+            exhaustion: Some(Exhaustion::Between { from: NOW.plus(Duration::from_secs(1300)), to: None }),
+            ..BudgetStanding::default()
+        }),
     };
     let receiver = |name: &str, kind: &str, trouble: &str| ReceiverStatus {
         name: name.to_owned(),

@@ -125,9 +125,9 @@ fn in_words(storm: &Storm, state: &str) -> String {
 }
 
 fn quota_words(registry: &RegistryStatus) -> Option<String> {
-    let left = registry.remaining?;
-    let of = registry.limit.map_or(String::new(), |limit| format!(" of {limit}"));
-    let gone = registry.exhausted.map_or(String::new(), |at| format!(", gone about {} UTC", clock(at)));
+    let left = registry.remaining()?;
+    let of = registry.limit().map_or(String::new(), |limit| format!(" of {limit}"));
+    let gone = registry.exhausted().map_or(String::new(), |at| format!(", gone about {} UTC", clock(at)));
     Some(format!("{}{of} pulls left{gone}", left.max(0)))
 }
 
@@ -151,7 +151,7 @@ fn of_registry(status: &Status, registry: &RegistryStatus) -> Vec<Said> {
     let asked = format!("{}/min, by {} storms", rate(registry.attempts_per_min), registry.storms);
     let quota = quota_words(registry).unwrap_or_else(|| "not known".to_owned());
     let mut lines = vec![said("asked", asked), said("quota", quota)];
-    if let Some(at) = registry.exhausted.filter(|at| *at > status.at) {
+    if let Some(at) = registry.exhausted().filter(|at| *at > status.at) {
         lines.push(toned(
             "runs out",
             format!("in {}, at {} UTC", span_in_words(at.since(status.at)), clock(at)),

@@ -309,14 +309,14 @@ fn held_row(status: &Status, held: &QuarantineStatus) -> Row {
 }
 
 fn registry_row(status: &Status, registry: &RegistryStatus) -> Row {
-    let spent = registry.remaining.is_some_and(|left| left <= 0);
+    let spent = registry.remaining().is_some_and(|left| left <= 0);
     let (mark, tone) = if spent { ('●', Tone::Bad) } else { (' ', Tone::Plain) };
-    let left = match (registry.remaining, registry.limit) {
+    let left = match (registry.remaining(), registry.limit()) {
         (Some(left), Some(limit)) => format!("{}/{}", left.max(0), count(limit)),
         (Some(left), None) => left.max(0).to_string(),
         (None, _) => "?".to_owned(),
     };
-    let runs_out = match registry.exhausted {
+    let runs_out = match registry.exhausted() {
         _ if spent => cell("spent", Tone::Bad),
         Some(at) if at <= status.at => cell("now", Tone::Bad),
         Some(at) => Cell { text: format!("in {}", span_in_words(at.since(status.at))), ..age(status, at) },
@@ -325,7 +325,7 @@ fn registry_row(status: &Status, registry: &RegistryStatus) -> Row {
     let spenders: Vec<_> =
         registry.spenders.iter().map(|(name, per_min)| format!("{name} {}", rate(*per_min))).collect();
     #[expect(clippy::cast_precision_loss, reason = "it is sorted by, no more")]
-    let remaining = registry.remaining.map_or(f64::INFINITY, |left| left as f64);
+    let remaining = registry.remaining().map_or(f64::INFINITY, |left| left as f64);
     let cells = vec![
         cell(&*registry.registry, Tone::Strong),
         whole(registry.storms, Tone::Plain),
@@ -344,6 +344,8 @@ pub(super) const fn waits(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::Pending => "for a node",
         FindingKind::HangingPull => "for the image",
+        FindingKind::RegistryIncident => "for the registry",
+        FindingKind::BudgetSpent => "for its budget",
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, Url};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::view::Update;
 use crate::daemon::{Said, Session};
+use crate::http;
 use crate::model::{STATUS_SCHEMA, Status};
 
 /// How often it is looked.
@@ -96,9 +97,7 @@ impl Remote {
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
             bail!("--url is to be http://HOST:PORT or https://HOST:PORT, without user and password");
         }
-        // A second provider in one process is the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).build()?;
+        let client = http::client(TIMEOUT)?;
         Ok(Self { client, url, authorization: authorization(token_file)? })
     }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{CLOSELY, Role, Session, State, role_of};
+use crate::budget::Engine;
 use crate::config::LogSource;
 use crate::daemon::clock::wall_clock;
 use crate::daemon::log_file::LogFile;
@@ -21,6 +22,8 @@ const HISTORY: Duration = Duration::from_secs(3600);
 const PAST_LIMIT: Duration = Duration::from_secs(15);
 /// How much of the end of a log file an audit reads: at a line of 300 bytes, some 28,000 lines.
 const LOG_TAIL_BYTES: u64 = 8 << 20;
+/// The number of the one origin that there is.
+const ORIGIN: u16 = 0;
 /// How many restarting containers of a plain host are inspected in one look.
 const INSPECT_MAX: usize = 1000;
 /// Requests of an attempt that fails to pull: `GET /v2/`, token, HEAD and GET of the manifest (moby's
@@ -34,6 +37,7 @@ impl Session {
     /// what began before.
     pub(super) async fn sweep(&self) -> Result<(), docker::Error> {
         self.ask_again().await?;
+        self.list_images().await;
         if self.role() == Role::Manager {
             self.state().active_nodes = 0;
             self.client.nodes(&mut |object| self.take_object(object)).await?;
@@ -65,6 +69,8 @@ impl Session {
                 state.detector.end_listing();
             }
             state.detector.restate();
+            let State { detector, purse, .. } = &mut *state;
+            purse.iter_mut().for_each(|purse| purse.recall(detector.meter_mut()));
         }
         state.is_stale = false;
     }
@@ -76,8 +82,24 @@ impl Session {
         let mut state = self.state();
         state.clock.set(&info.system_time, before, wall_clock());
         state.role = role_of(&info);
+        if !info.swarm.node_id.is_empty() {
+            state.detector.place(ORIGIN, &info.swarm.node_id);
+            let store = if info.uses_containerd_images() { Engine::Containerd } else { Engine::Graph };
+            let is_old = Engine::of_version(&info.server_version) == Some(Engine::GraphBefore20);
+            state.detector.set_store(&info.swarm.node_id, if is_old { Engine::GraphBefore20 } else { store });
+        }
         state.info = info;
         Ok(())
+    }
+
+    /// What this node has need not be fetched. A daemon that does not tell is taken to have what is asked for again.
+    async fn list_images(&self) {
+        let mut images: Vec<Vec<u8>> = Vec::new();
+        if self.client.images(&mut |object| images.push(object.to_vec())).await.is_err() {
+            return;
+        }
+        self.state().detector.begin_images(ORIGIN);
+        images.iter().for_each(|image| self.take_object(image));
     }
 
     pub(super) async fn list_services(&self) -> Result<(), docker::Error> {
@@ -206,10 +228,13 @@ impl Session {
     /// Takes what a text says, and returns its time where it is an observation.
     pub(super) fn take_text(&self, text: &str) -> Option<Timestamp> {
         let mut state = self.state();
-        match read_line(text, 0) {
+        match read_line(text, ORIGIN) {
             Reading::Observation(observation) => {
                 state.observations += 1;
-                state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
+                // An image was made long before it was listed.
+                if !matches!(observation.fact, Fact::Image { .. }) {
+                    state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
+                }
                 match &observation.fact {
                     Fact::Node(node) => state.active_nodes += u64::from(node.is_active),
                     Fact::Service(service) => self.note_service(service, &mut state),

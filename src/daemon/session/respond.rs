@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
+use crate::daemon::purse::Purse;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
@@ -140,7 +141,7 @@ impl Session {
     /// Takes what the detector has found: for the policy, and for the journal.
     pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
         let mut state = self.state();
-        let State { detector, response: Some(response), tally, .. } = &mut *state else { return };
+        let State { detector, response: Some(response), purse, tally, .. } = &mut *state else { return };
         for notice in notices {
             if let Notice::Onset(storm) = notice {
                 tally.storm(storm.cause);
@@ -153,7 +154,15 @@ impl Session {
                 Notice::Found(_) => {}
             }
         }
+        while let Some(reading) = purse.as_mut().and_then(Purse::answer) {
+            detector.meter_mut().read(reading.clone());
+            response.journal.note(Entry::Reading(reading));
+        }
         if response.minutes_at <= Instant::now() {
+            let spends = detector.drain_spend();
+            if !spends.is_empty() {
+                response.journal.note(Entry::Spends(spends));
+            }
             response.minutes_at = Instant::now() + MINUTES_EVERY;
             let minutes = detector.drain_minutes();
             tally.attempts(&minutes);

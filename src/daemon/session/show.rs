@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
 use crate::model::{
-    Action, Check, Health, Outcome, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA, STATUS_STORMS_MAX,
-    Status, Storm, StormState, Timestamp, Totals,
+    Action, BudgetStanding, Check, Health, Outcome, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
+    STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
 };
 use crate::notify::{Labels, Told};
 use crate::respond::{Held, Mark};
@@ -75,6 +75,8 @@ impl Session {
             registries.add(&storm);
             storms.add(storm);
         }
+        let standings = state.detector.meter().standings(now);
+        standings.into_iter().for_each(|standing| registries.stand(standing));
         let (storms, left_out) = storms.into_vec();
         let counters = state.detector.counters();
         Status {
@@ -256,15 +258,7 @@ impl Registries {
         if !storm.pulls || storm.state != StormState::Ongoing || storm.registry.is_empty() {
             return;
         }
-        let registry = self.0.entry(storm.registry.clone()).or_insert_with(|| RegistryStatus {
-            registry: storm.registry.clone(),
-            storms: 0,
-            attempts_per_min: 0.0,
-            spenders: Vec::new(),
-            limit: None,
-            remaining: None,
-            exhausted: None,
-        });
+        let registry = self.entry(&storm.registry);
         registry.storms += 1;
         registry.attempts_per_min += storm.attempts_per_min;
         let at = registry.spenders.partition_point(|(_, pace)| *pace >= storm.attempts_per_min);
@@ -272,6 +266,21 @@ impl Registries {
             registry.spenders.insert(at, (storm.subject.name.clone(), storm.attempts_per_min));
             registry.spenders.truncate(SPENDERS_MAX);
         }
+    }
+
+    fn stand(&mut self, standing: BudgetStanding) {
+        let registry = self.entry(&standing.registry);
+        registry.budget = Some(standing);
+    }
+
+    fn entry(&mut self, registry: &str) -> &mut RegistryStatus {
+        self.0.entry(registry.to_owned()).or_insert_with(|| RegistryStatus {
+            registry: registry.to_owned(),
+            storms: 0,
+            attempts_per_min: 0.0,
+            spenders: Vec::new(),
+            budget: None,
+        })
     }
 
     /// Those that are asked most, first.

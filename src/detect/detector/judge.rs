@@ -7,7 +7,8 @@ use super::Detector;
 use crate::detect::attempt::Outcome;
 use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
-use crate::detect::subject::{Change, Failure, SubjectState};
+use crate::detect::run::Failure;
+use crate::detect::subject::{Change, SubjectState};
 use crate::model::{Cause, Notice, Storm, StormState, SubjectKind, Timestamp};
 
 /// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;
@@ -61,6 +62,7 @@ impl Detector {
     pub(in crate::detect) fn judge_attempt(&mut self, index: u32) {
         let (outcome, subject) = self.outcome(index);
         self.attempts[index as usize].outcome = Some(outcome);
+        self.count_attempt(index);
         let Some(state) = self.subject_mut(subject) else { return };
         if let Some(place) = state.open.iter().position(|open| *open == index) {
             state.open.swap_remove(place);
@@ -92,8 +94,7 @@ impl Detector {
             return;
         }
         let Some(state) = self.subject(subject) else { return };
-        let minute = Timestamp::from_secs(at.as_nanos().div_euclid(60_000_000_000) * 60);
-        let key = (minute, state.subject.clone());
+        let key = (at.minute(), state.subject.clone());
         if self.minutes.len() >= MINUTES_MAX && !self.minutes.contains_key(&key) {
             self.counters.minutes_dropped += 1;
             return;

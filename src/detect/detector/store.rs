@@ -70,6 +70,7 @@ impl Detector {
         self.attempt_index.insert(key, index);
         if let Some(subject) = self.subject_mut(subject) {
             subject.open.push(index);
+            subject.pulls_lacking += 1;
             if let Some(storm) = subject.storm_mut() {
                 storm.count_attempt(created);
             }
@@ -138,6 +139,8 @@ impl Detector {
             && *state.image != *image
         {
             state.image = image.into();
+            state.is_image_new = true;
+            self.follow_image(index);
         }
     }
 
@@ -188,10 +191,12 @@ impl Detector {
     pub(in crate::detect) fn drop_subject(&mut self, index: u32) {
         let Some(state) = self.subjects[index as usize].take() else { return };
         self.subject_index.remove(&(state.subject.kind, state.key));
+        self.account.want(index, state.image_key, Default::default());
+        self.incidents.forget(index);
         for attempt in state.open.iter().chain(&state.settled) {
             self.free_attempt(*attempt);
         }
-        self.found.retain(|entry| entry.1 != index);
+        self.found.retain(|entry| entry.1 != state.subject.id);
         self.free_subjects.push(index);
     }
 

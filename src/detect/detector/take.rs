@@ -6,16 +6,36 @@ use std::time::Duration;
 use super::Detector;
 use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
-use crate::detect::subject::{Failure, Policy};
+use crate::detect::run::Failure;
+use crate::detect::subject::Policy;
 use crate::model::{
-    Cause, ContainerAction, ContainerFact, ContainerListing, HELD_LABEL, LogFact, LogKind, Mode, NodeFact, Order,
-    ServiceFact, TaskFact, TaskState, Timestamp,
+    Cause, ContainerAction, ContainerFact, ContainerListing, Fact, HELD_LABEL, LogFact, LogKind, Mode, NodeFact,
+    Observation, Order, ServiceFact, TaskFact, TaskState, Timestamp,
 };
 
 /// Open attempts of one subject up to which a container's successor in its slot is looked for.
 const SUCCESSOR_SCAN_MAX: usize = 64;
 
 impl Detector {
+    /// The first event or line that names a node tells whose its origin's are.
+    pub(in crate::detect) fn learn_place(&mut self, observation: &Observation<'_>) {
+        let origin = observation.origin;
+        let node_id = match &observation.fact {
+            Fact::Container(_) | Fact::Log(_) if self.account.node_of(origin) != 0 => None,
+            Fact::Container(fact) if !fact.task_id.is_empty() => fact.origin.read().0.swarm.map(|task| task.node_id),
+            Fact::Log(fact) => Some(fact.node_id.clone()),
+            _ => None,
+        };
+        if let Some(node_id) = node_id.filter(|id| !id.is_empty()) {
+            self.place(origin, &node_id);
+        }
+        let tells_of_now =
+            matches!(observation.fact, Fact::Container(_) | Fact::Log(_) | Fact::Pull { .. } | Fact::Order { .. });
+        if tells_of_now {
+            self.began = Some(self.began.map_or(observation.at, |began| began.min(observation.at)));
+        }
+    }
+
     pub(in crate::detect) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
         let key = Key::new(&fact.task_id);
         let index = match self.attempt_index.get(&key) {
@@ -119,6 +139,7 @@ impl Detector {
         {
             subject.set_policy(policy, &fact.image);
         }
+        self.follow_image(subject);
         let cause = self.cause_of(subject, &fact.error);
         let node = self.node(&fact.node_id);
         let listing = self.task_listing;
@@ -157,6 +178,9 @@ impl Detector {
         } else {
             self.waiting.remove(&index);
         }
+        if matches!(fact.state, TaskState::Starting | TaskState::Running) {
+            self.count_attempt(index);
+        }
         // The status has the node's clock, all else the leader's: one that is ahead does not delay the judgement, one
         // that is behind does not put the end before the beginning.
         self.look_for_end(index, fact.status_at.max(fact.created).min(at.max(fact.created)));
@@ -180,7 +204,10 @@ impl Detector {
         };
         let attempt = &mut self.attempts[index as usize];
         match fact.kind {
-            LogKind::PullFailed => attempt.pull_cause = cause,
+            LogKind::PullFailed => {
+                attempt.pull_cause = cause;
+                self.count_failed_pull(index, at, fact);
+            }
             LogKind::TaskFailed => {
                 attempt.facts.logged_fatal = true;
                 attempt.facts.ordered_error = is_intent(&fact.error);
@@ -203,10 +230,20 @@ impl Detector {
             has_memory_limit: fact.has_memory_limit,
         };
         let listing = self.listing;
-        if let Some(subject) = self.subject_mut(index) {
-            subject.set_policy(policy, &fact.image);
-            subject.listed = listing;
-            subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
+        let began = self.began;
+        let Some(subject) = self.subject_mut(index) else { return };
+        let is_first = subject.deployed == Timestamp::default();
+        let is_other = !is_first && !subject.image.is_empty() && *subject.image != *fact.image;
+        subject.set_policy(policy, &fact.image);
+        subject.listed = listing;
+        subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
+        let is_new = is_first && began.is_some_and(|began| fact.created >= began);
+        if is_first || is_other {
+            subject.deployed = if is_first { fact.created } else { fact.updated };
+        }
+        self.follow_image(index);
+        if is_new || is_other {
+            self.count_resolution(index, fact.updated);
         }
     }
 
@@ -215,6 +252,9 @@ impl Detector {
         if index > 0 {
             self.nodes[index].hostname = (*fact.hostname).into();
             self.nodes[index].engine = (*fact.engine).into();
+            if let Some(origin) = self.account.unplaced(&fact.hostname) {
+                self.place(origin, &fact.id);
+            }
         }
     }
 

@@ -35,6 +35,8 @@ fn finding_row(finding: &Finding, now: Timestamp) -> Markup {
     let what = match finding.kind {
         FindingKind::Pending => "no node takes it",
         FindingKind::HangingPull => "its pull hangs",
+        FindingKind::RegistryIncident => "the registry fails",
+        FindingKind::BudgetSpent => "it has had enough",
     };
     html! {
         tr {

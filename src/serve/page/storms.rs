@@ -87,6 +87,7 @@ fn origin(storm: &Storm) -> Markup {
         SubjectKind::ComposeService => "compose service",
         SubjectKind::Container => "container",
         SubjectKind::EcsFamily => "ECS family",
+        SubjectKind::Registry => "registry",
     };
     html! { (kind) @if let Some(stack) = &storm.subject.stack { " · stack " (visible(stack)) } }
 }

@@ -64,7 +64,7 @@ fn registry_row(registry: &RegistryStatus, now: Timestamp) -> Markup {
             }
             td .num data-label="Tries per min" { (pace(registry.attempts_per_min)) }
             td data-label="Pulls left" { (quota(registry)) }
-            td data-label="Runs out" { @match registry.exhausted {
+            td data-label="Runs out" { @match registry.exhausted() {
                 Some(at) => (moment(at, now)),
                 None => span .dim { "not known" },
             } }
@@ -78,9 +78,9 @@ fn registry_row(registry: &RegistryStatus, now: Timestamp) -> Markup {
 }
 
 fn quota(registry: &RegistryStatus) -> Markup {
-    let left = registry.remaining.map(|left| u64::try_from(left).unwrap_or(0));
+    let left = registry.remaining().map(|left| u64::try_from(left).unwrap_or(0));
     html! {
-        @match (left, registry.limit) {
+        @match (left, registry.limit()) {
             (Some(left), Some(limit)) => {
                 span .quota { (grouped(left)) " of " (grouped(limit)) }
                 (meter(left, limit))

@@ -83,8 +83,8 @@ fn worst(status: &Status, now: Timestamp) -> String {
 
 /// What is left of a registry's quota, and until when, where that is known.
 fn left(registry: &RegistryStatus, now: Timestamp) -> String {
-    let (Some(left), Some(limit)) = (registry.remaining, registry.limit) else { return String::new() };
-    let until = registry.exhausted.map_or_else(String::new, |at| format!(", gone about {}", clock(at, now)));
+    let (Some(left), Some(limit)) = (registry.remaining(), registry.limit()) else { return String::new() };
+    let until = registry.exhausted().map_or_else(String::new, |at| format!(", gone about {}", clock(at, now)));
     format!(" {} of {} pulls are left{until}.", grouped(u64::try_from(left).unwrap_or(0)), grouped(limit))
 }
 

@@ -1,0 +1,261 @@
+//! How it stands with each registry: what is left, who spent it, and when it runs out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::forecast::{Outlook, exhaustion};
+use super::registries::Registries;
+use crate::model::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion, Timestamp};
+
+/// How far back is remembered what was asked: the longest window that may be configured would take a week, and all
+/// that are known take 6 hours. Of a longer one the older part counts as spent by others.
+const MINUTES_MAX: usize = 24 * 60;
+/// How many registries are told apart; more are not metered.
+const REGISTRIES_MAX: usize = 1000;
+/// Over how long a pace is taken: Swarm's default delay makes 120 attempts of it.
+const PACE_OVER: Duration = Duration::from_secs(600);
+/// The shortest span whose pace is believed: counts come by the minute.
+const PACE_MIN: Duration = Duration::from_secs(120);
+
+/// See the module. Pure: time comes with what it is asked.
+#[derive(Debug, Default)]
+pub struct Meter {
+    registries: Registries,
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    reading: Option<Read>,
+    /// Of each minute, oldest first, the pulls and the requests.
+    minutes: VecDeque<(Timestamp, u64, u64)>,
+    /// Pulls, all of them.
+    total: u64,
+}
+
+/// What a registry said, and what was known then: counts come by the minute, and what comes later was made later.
+#[derive(Debug)]
+struct Read {
+    reading: BudgetReading,
+    /// Pulls of its window that were known.
+    own: u64,
+    /// [`Known::total`].
+    total: u64,
+}
+
+impl Meter {
+    /// A meter that has counted nothing.
+    pub fn new(registries: Registries) -> Self {
+        Self { registries, known: BTreeMap::new() }
+    }
+
+    /// Counts what a minute asked of a registry: what attempts ask, and what a journal remembers.
+    pub fn add(&mut self, minute: Timestamp, registry: &str, pulls: u64, requests: u64) {
+        let Some(known) = self.known(registry) else { return };
+        known.total = known.total.saturating_add(pulls);
+        let place = known.minutes.partition_point(|(at, ..)| *at < minute);
+        match known.minutes.get_mut(place) {
+            Some(entry) if entry.0 == minute => (entry.1, entry.2) = (entry.1 + pulls, entry.2 + requests),
+            _ => known.minutes.insert(place, (minute, pulls, requests)),
+        }
+        if known.minutes.len() > MINUTES_MAX {
+            known.minutes.pop_front();
+        }
+    }
+
+    /// A registry said what is left. What was pulled before is to be counted first; an older answer than the last is
+    /// no news.
+    pub fn read(&mut self, reading: BudgetReading) {
+        let terms = self.registries.terms(&reading.registry);
+        let Some(known) = self.known(&reading.registry) else { return };
+        if known.reading.as_ref().is_some_and(|last| last.reading.at > reading.at) {
+            return;
+        }
+        let stated = match &reading.answer {
+            BudgetAnswer::Limited(budget) => budget.window(),
+            _ => None,
+        };
+        let window = stated.or(terms.pulls.map(|(_, window)| window));
+        let own = known.pulls(window, reading.at);
+        known.reading = Some(Read { reading, own, total: known.total });
+    }
+
+    /// Pulls and requests of a registry since then.
+    pub fn asked(&self, registry: &str, since: Timestamp) -> (u64, u64) {
+        let Some(known) = self.known.get(registry) else { return (0, 0) };
+        let late = known.minutes.iter().rev().take_while(|(minute, ..)| *minute >= since.minute());
+        late.fold((0, 0), |(pulls, requests), entry| (pulls + entry.1, requests + entry.2))
+    }
+
+    /// Of each registry all pulls and requests that are remembered, and the requests of the minute in which there were
+    /// most, with that minute.
+    pub fn totals(&self) -> impl Iterator<Item = (&str, u64, u64, (u64, Timestamp))> {
+        self.known.iter().filter_map(|(registry, known)| {
+            let sum = |of: fn(&(Timestamp, u64, u64)) -> u64| known.minutes.iter().map(of).sum::<u64>();
+            // Of equals the first.
+            let peak = known.minutes.iter().rev().max_by_key(|entry| entry.2)?;
+            Some((&**registry, sum(|entry| entry.1), sum(|entry| entry.2), (peak.2, peak.0)))
+        })
+    }
+
+    /// How it stands with each registry that was asked, or that said something, by name.
+    pub fn standings(&self, now: Timestamp) -> Vec<BudgetStanding> {
+        self.known
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(name, known)| self.standing(name, known, now))
+            .collect()
+    }
+
+    fn known(&mut self, registry: &str) -> Option<&mut Known> {
+        if self.known.len() >= REGISTRIES_MAX && !self.known.contains_key(registry) {
+            return None;
+        }
+        Some(self.known.entry(registry.to_owned()).or_default())
+    }
+
+    fn standing(&self, name: &str, known: &Known, now: Timestamp) -> BudgetStanding {
+        let terms = self.registries.terms(name);
+        let reading = known.reading.as_ref().map(|read| &read.reading);
+        let stated = known.reading.as_ref().and_then(|read| match read.reading.answer {
+            BudgetAnswer::Limited(budget) => Some((budget, read)),
+            _ => None,
+        });
+        let is_unlimited = reading.is_some_and(|reading| reading.answer == BudgetAnswer::Unlimited);
+        let terms_apply = !is_unlimited && stated.is_none();
+        let window = stated.and_then(|(budget, _)| budget.window()).or(terms.pulls.map(|(_, window)| window));
+        let others = stated.map(|(budget, read)| budget.spent().saturating_sub(read.own));
+        let (pulls_per_min, requests_per_min) = known.pace(now);
+        BudgetStanding {
+            registry: name.to_owned(),
+            account: reading.and_then(|reading| reading.account.clone()),
+            source: reading.and_then(|reading| reading.source.clone()),
+            asked: reading.map(|reading| reading.at),
+            limit: match stated {
+                Some((budget, _)) => u64::try_from(budget.limit).ok(),
+                None => terms.pulls.filter(|_| terms_apply).map(|(pulls, _)| pulls),
+            },
+            remaining: stated.map(|(budget, read)| budget.remaining.saturating_sub_unsigned(known.total - read.total)),
+            window_secs: window.filter(|_| !is_unlimited).map(|window| window.as_secs()),
+            own: known.pulls(window, now),
+            others,
+            pulls_per_min,
+            requests_per_min,
+            requests_per_min_max: terms.requests_per_min,
+            exhaustion: stated.map(|(budget, read)| runs_out(known, budget, read, now)),
+        }
+    }
+}
+
+impl Known {
+    /// Pulls of the window up to a moment.
+    fn pulls(&self, window: Option<Duration>, to: Timestamp) -> u64 {
+        let from = window.map(|window| to.minus(window).minute());
+        let is_in = |minute: Timestamp| minute <= to && from.is_none_or(|from| minute >= from);
+        self.minutes.iter().filter(|(minute, ..)| is_in(*minute)).map(|(_, pulls, _)| pulls).sum()
+    }
+
+    /// Pulls and requests a minute of late.
+    fn pace(&self, now: Timestamp) -> (f64, f64) {
+        let from = now.minus(PACE_OVER);
+        let late: Vec<_> = self.minutes.iter().filter(|(minute, ..)| *minute >= from && *minute <= now).collect();
+        let Some((first, ..)) = late.first() else { return (0.0, 0.0) };
+        let minutes = now.since(*first).max(PACE_MIN).as_secs_f64() / 60.0;
+        #[expect(clippy::cast_precision_loss, reason = "a pace needs no more than 52 bits")]
+        let pace = |count: u64| (count as f64 / minutes * 10.0).round() / 10.0;
+        (pace(late.iter().map(|entry| entry.1).sum()), pace(late.iter().map(|entry| entry.2).sum()))
+    }
+}
+
+/// When it runs out: at the pace that squall sees, and at most as fast as others spent over the window beside it.
+fn runs_out(known: &Known, budget: Budget, read: &Read, now: Timestamp) -> Exhaustion {
+    if budget.remaining.saturating_sub_unsigned(known.total - read.total) <= 0 {
+        return Exhaustion::Now;
+    }
+    let (own, _) = known.pace(now);
+    let others = budget.spent().saturating_sub(read.own);
+    #[expect(clippy::cast_precision_loss, reason = "a pace needs no more than 52 bits")]
+    let of_others = budget.window().map_or(0.0, |window| others as f64 / (window.as_secs_f64() / 60.0).max(1.0));
+    let spent: Vec<(Timestamp, u64)> =
+        known.minutes.iter().filter(|(_, pulls, _)| *pulls > 0).map(|(minute, pulls, _)| (*minute, *pulls)).collect();
+    exhaustion(&Outlook { budget, at: read.reading.at, spent: &spent, pace: own..=own + of_others })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64) -> Timestamp {
+        Timestamp::from_secs(1_800_000_000 + secs)
+    }
+
+    fn limited(secs: i64, remaining: i64) -> BudgetReading {
+        BudgetReading {
+            registry: "docker.io".to_owned(),
+            at: at(secs),
+            account: None,
+            source: Some("203.0.113.7".to_owned()),
+            answer: BudgetAnswer::Limited(Budget { limit: 100, remaining, window_secs: Some(21_600) }),
+        }
+    }
+
+    fn standing(meter: &Meter, secs: i64) -> BudgetStanding {
+        meter.standings(at(secs)).pop().expect("a registry")
+    }
+
+    #[test]
+    fn what_the_header_lost_and_squall_cannot_explain_is_others() {
+        let mut meter = Meter::default();
+        for minute in 0..42 {
+            meter.add(at(minute * 60), "docker.io", 1, 3);
+        }
+        meter.read(limited(42 * 60, 0));
+        let found = standing(&meter, 42 * 60);
+        assert_eq!((found.own, found.others, found.limit, found.remaining), (42, Some(58), Some(100), Some(0)));
+        assert_eq!(found.exhaustion, Some(Exhaustion::Now));
+        assert_eq!((found.pulls_per_min, found.requests_per_min), (1.0, 3.0));
+    }
+
+    #[test]
+    fn what_was_spent_since_the_answer_is_left_no_more() {
+        let mut meter = Meter::default();
+        meter.read(limited(0, 100));
+        meter.add(at(120), "docker.io", 7, 7);
+        assert_eq!(standing(&meter, 200).remaining, Some(93));
+        meter.read(limited(180, 80));
+        let found = standing(&meter, 200);
+        assert_eq!((found.own, found.others, found.remaining), (7, Some(13), Some(80)));
+        meter.read(limited(60, 100));
+        assert_eq!(standing(&meter, 200).remaining, Some(80), "an older answer");
+    }
+
+    #[test]
+    fn a_pull_comes_back_after_the_window() {
+        let mut meter = Meter::default();
+        meter.add(at(0), "docker.io", 30, 90);
+        assert_eq!(standing(&meter, 21_500).own, 30);
+        assert_eq!(standing(&meter, 21_700).own, 0);
+    }
+
+    #[test]
+    fn without_an_answer_no_time_is_stated() {
+        let mut meter = Meter::default();
+        meter.add(at(0), "docker.io", 30, 90);
+        let found = standing(&meter, 60);
+        assert_eq!((found.limit, found.remaining, found.others, found.exhaustion), (Some(100), None, None, None));
+        assert_eq!(found.requests_per_min_max, Some(2000));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut meter = Meter::default();
+        for registry in 0..2000 {
+            meter.add(at(0), &format!("r{registry}.example"), 1, 1);
+        }
+        for minute in 0..5000 {
+            meter.add(at(minute * 60), "r7.example", 1, 1);
+        }
+        assert_eq!(meter.known.len(), REGISTRIES_MAX);
+        assert_eq!(meter.known["r7.example"].minutes.len(), MINUTES_MAX);
+    }
+}

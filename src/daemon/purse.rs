@@ -1,0 +1,128 @@
+//! Asks registries what is left, every so often.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::Url;
+use secrecy::ExposeSecret as _;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::JoinHandle;
+
+use super::clock::wall_clock;
+use crate::budget::Meter;
+use crate::config::{self, Config, Registry};
+use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
+use crate::registry::{Login, Prober, Target};
+
+/// How often a registry is asked: an answer costs it two requests, and a budget of 100 pulls lasts minutes at least.
+const EVERY: Duration = Duration::from_secs(300);
+/// How often at most where it answers 429: that budget is what the question itself would spend.
+const EVERY_REFUSED: Duration = Duration::from_secs(1200);
+/// How many answers wait to be taken. There are at most 100 registries, asked one after another.
+const ANSWERS_MAX: usize = 128;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Purse {
+    answers: Receiver<BudgetReading>,
+    asking: Option<JoinHandle<()>>,
+    past: Past,
+}
+
+/// What the journal remembers of a day.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The minute, the registry, pulls, requests.
+    pub(super) pulls: Vec<(Timestamp, String, u64, u64)>,
+    pub(super) readings: Vec<BudgetReading>,
+}
+
+impl Purse {
+    /// Begins to ask those registries of the configuration that may be asked.
+    pub(super) fn start(config: &Config, past: Past) -> Self {
+        let (sender, answers) = mpsc::channel(ANSWERS_MAX);
+        let registries: Vec<Registry> = config.registry.iter().filter(|it| it.may_be_asked()).cloned().collect();
+        let asking = (!registries.is_empty()).then(|| tokio::spawn(ask(registries, sender)));
+        Self { answers, asking, past }
+    }
+
+    /// Counts what was before this process. Once.
+    pub(super) fn recall(&mut self, meter: &mut Meter) {
+        let Past { pulls, readings } = std::mem::take(&mut self.past);
+        for (minute, registry, pulls, requests) in pulls {
+            meter.add(minute, &registry, pulls, requests);
+        }
+        readings.into_iter().for_each(|reading| meter.read(reading));
+    }
+
+    /// An answer that has come.
+    pub(super) fn answer(&mut self) -> Option<BudgetReading> {
+        self.answers.try_recv().ok()
+    }
+}
+
+impl Drop for Purse {
+    fn drop(&mut self) {
+        if let Some(asking) = &self.asking {
+            asking.abort();
+        }
+    }
+}
+
+async fn ask(registries: Vec<Registry>, answers: Sender<BudgetReading>) {
+    let prober = Prober::new();
+    loop {
+        let mut every = EVERY;
+        for registry in &registries {
+            // A login is read anew: tokens of helpers expire.
+            let reading = match (&prober, target(registry)) {
+                (Ok(prober), Ok(target)) => prober.ask(&target, wall_clock()).await,
+                (Err(error), _) => failed(registry, error.to_string()),
+                (_, Err(error)) => failed(registry, format!("{error:#}")),
+            };
+            if reading.answer == BudgetAnswer::TooMany {
+                every = EVERY_REFUSED;
+            }
+            if answers.send(reading).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+fn failed(registry: &Registry, why: String) -> BudgetReading {
+    BudgetReading {
+        registry: registry.name.clone(),
+        at: wall_clock(),
+        account: None,
+        source: None,
+        answer: BudgetAnswer::Failed { why },
+    }
+}
+
+/// What to ask a registry of the configuration.
+///
+/// # Errors
+/// When its login cannot be read, or its URL is none.
+pub fn target(registry: &Registry) -> anyhow::Result<Target> {
+    let env = |name: &str| std::env::var(name).ok();
+    let what = || format!("[[registry]] {registry}");
+    let login = match &registry.login {
+        None => None,
+        Some(config::Login::Docker(_)) => Some(Login::of_docker(&registry.name).with_context(what)?),
+        Some(config::Login::Secret(secret)) => {
+            let text = secret.read(&env).map_err(anyhow::Error::msg).with_context(what)?;
+            Some(Login::parse(text.expose_secret()).with_context(what)?)
+        }
+    };
+    let hub = Target::docker_hub(login);
+    let is_hub = registry.name == config::DOCKER_HUB;
+    let api = match &registry.url {
+        Some(url) => Url::parse(url).with_context(what)?,
+        None if is_hub => hub.api.clone(),
+        None => Url::parse(&format!("https://{registry}")).with_context(what)?,
+    };
+    let repository = registry.repository.clone().unwrap_or_else(|| hub.repository.clone());
+    Ok(Target { registry: registry.name.clone(), api, repository, ..hub })
+}

@@ -1,0 +1,162 @@
+//! Findings about registries: one that fails unrelated services, and a budget that this Swarm has spent itself.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Detector;
+use crate::detect::incident::{Fault, Refused, SERVICES_MIN};
+use crate::model::{Cause, Finding, FindingKind, RegistryReport, StormState, Subject, Timestamp};
+
+/// How many services a finding names.
+const NAMED_MAX: usize = 5;
+/// How many nodes.
+const NODES_MAX: usize = 100;
+/// Requests in the minute before a refusal by which this Swarm has spent a budget whose size is not known: a limit that
+/// is lower than one request a second is none that storms are needed for.
+const OWN_REQUESTS_MIN: u64 = 60;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Detector {
+    /// Whether registries fail, or have had enough, at `now`.
+    pub(in crate::detect) fn registry_findings(&self, now: Timestamp) -> Vec<Finding> {
+        let found = self.incidents.faults(now).filter_map(|(registry, fault)| self.finding(registry, &fault));
+        found.collect()
+    }
+
+    /// What each registry was asked by storms and others, those that were asked most first.
+    pub fn registries(&self) -> Vec<RegistryReport> {
+        let mut reports: Vec<RegistryReport> = self
+            .meter
+            .totals()
+            .filter(|(registry, ..)| !registry.is_empty())
+            .map(|total| self.report_of(total))
+            .collect();
+        reports.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.registry.cmp(&b.registry)));
+        reports
+    }
+
+    fn report_of(
+        &self,
+        (registry, pulls, requests, (peak, peak_at)): (&str, u64, u64, (u64, Timestamp)),
+    ) -> RegistryReport {
+        let of_registry = || self.ongoing().filter(|storm| storm.registry == registry && storm.pulls);
+        let refused = self.incidents.refused(registry);
+        let storms = self.storms().into_iter().filter(|storm| storm.registry == registry && storm.pulls);
+        let detected = storms.map(|storm| storm.detected).min();
+        RegistryReport {
+            registry: registry.to_owned(),
+            storms: of_registry().filter(|storm| storm.state == StormState::Ongoing).count() as u64,
+            pulls,
+            requests,
+            requests_per_min_peak: peak,
+            peak_at,
+            detected,
+            refused: refused.map(|refused| refused.at),
+            refused_as: refused.map(|refused| refused.cause),
+            asked_before_refusal: refused.map(|refused| refused.asked.1),
+        }
+    }
+
+    fn finding(&self, registry: &str, fault: &Fault) -> Option<Finding> {
+        let subjects: Vec<&Subject> =
+            fault.subjects.iter().filter_map(|index| Some(&self.subject(*index)?.subject)).collect();
+        // A service of no stack is related to no other.
+        let unrelated: BTreeSet<&str> =
+            subjects.iter().map(|subject| subject.stack.as_deref().unwrap_or(&subject.id)).collect();
+        let is_own = fault.cause.is_too_many() && self.has_spent(registry);
+        let are_many = subjects.len() >= SERVICES_MIN && unrelated.len() > 1;
+        // What one node cannot reach may be the node's own fault, where there are others.
+        let is_wide = fault.nodes.len() > 1 || self.nodes.len() <= 2;
+        let kind = match (is_own, are_many && is_wide) {
+            (true, _) => FindingKind::BudgetSpent,
+            (false, true) => FindingKind::RegistryIncident,
+            (false, false) => return None,
+        };
+        let mut names: Vec<&str> = subjects.iter().map(|subject| &*subject.name).collect();
+        names.sort_unstable();
+        let mut nodes: Vec<String> = fault.nodes.iter().take(NODES_MAX).map(|node| self.node_name(*node)).collect();
+        nodes.sort_unstable();
+        Some(Finding {
+            kind,
+            subject: Subject::registry(registry),
+            cause: fault.cause,
+            since: fault.since,
+            tasks: fault.tasks,
+            detail: self.evidence(registry, fault, &names, kind),
+            nodes,
+        })
+    }
+
+    /// Whether what this Swarm asked is what the registry has had enough of.
+    fn has_spent(&self, registry: &str) -> bool {
+        let Some(Refused { asked: (pulls, requests), .. }) = self.incidents.refused(registry) else { return false };
+        let terms = self.settings.registries.terms(registry);
+        let is_half = |asked: u64, limit: u64| asked.saturating_mul(2) >= limit;
+        match (terms.requests_per_min, terms.pulls) {
+            (None, None) => requests >= OWN_REQUESTS_MIN,
+            (per_min, in_window) => {
+                per_min.is_some_and(|limit| is_half(requests, limit))
+                    || in_window.is_some_and(|(limit, _)| is_half(pulls, limit))
+            }
+        }
+    }
+
+    /// Pulls of the window and requests of the last minute that a registry was asked up to now.
+    pub(in crate::detect) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
+        let window = self.settings.registries.terms(registry).pulls.map_or(MINUTE, |(_, window)| window);
+        let (pulls, _) = self.meter.asked(registry, now.minus(window));
+        let (_, requests) = self.meter.asked(registry, now.minus(MINUTE));
+        (pulls, requests)
+    }
+
+    fn evidence(&self, registry: &str, fault: &Fault, names: &[&str], kind: FindingKind) -> String {
+        let mut text = String::new();
+        let services = if names.len() == 1 { "1 service".to_owned() } else { format!("{} services", names.len()) };
+        let _ = write!(
+            text,
+            "{services} cannot pull: {}",
+            names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ")
+        );
+        if names.len() > NAMED_MAX {
+            let _ = write!(text, " and {} more", names.len() - NAMED_MAX);
+        }
+        if kind == FindingKind::BudgetSpent {
+            let requests = self.incidents.refused(registry).map_or(0, |refused| refused.asked.1);
+            let _ = write!(text, "; this Swarm asked {requests} times in the minute before it was refused");
+        }
+        let said = fault.subjects.iter().filter_map(|index| self.subject(*index)?.failing.as_ref());
+        if let Some(said) = said.map(|failing| failing.detail(fault.cause)).find(|said| !said.is_empty()) {
+            let _ = write!(text, "; {said}");
+        }
+        let end = (0..=text.len().min(crate::detect::subject::DETAIL_LIMIT_BYTES)).rev();
+        let end = end.into_iter().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text
+    }
+}
+
+/// Services whose pulls hang at one registry are one finding about the registry; `None` where they have something else
+/// in common.
+pub(in crate::detect) fn hanging_incident(registry: &str, hanging: &[&Finding]) -> Option<Finding> {
+    let unrelated: BTreeSet<&str> =
+        hanging.iter().map(|finding| finding.subject.stack.as_deref().unwrap_or(&finding.subject.id)).collect();
+    if hanging.len() < SERVICES_MIN || unrelated.len() < 2 {
+        return None;
+    }
+    let mut names: Vec<&str> = hanging.iter().map(|finding| &*finding.subject.name).collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let named = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let nodes: BTreeSet<String> = hanging.iter().flat_map(|finding| finding.nodes.iter().cloned()).collect();
+    Some(Finding {
+        kind: FindingKind::RegistryIncident,
+        subject: Subject::registry(registry),
+        cause: Cause::RegistryUnreachable,
+        since: hanging.iter().map(|finding| finding.since).min()?,
+        tasks: hanging.iter().map(|finding| finding.tasks).sum(),
+        detail: format!("the pulls of {} services hang: {named}{more}", hanging.len()),
+        nodes: nodes.into_iter().take(NODES_MAX).collect(),
+    })
+}

@@ -1,0 +1,293 @@
+//! Prices what attempts ask of registries, and says whose it is.
+//!
+//! `image pull` events tell of every pull that succeeded, without saying for whom: it is for a subject that wants the
+//! image. `pulling image failed` tells of every one that failed. Where a node is not heard, its tasks stand for them.
+
+use super::Detector;
+use crate::budget::{Engine, Pulled, requests};
+use crate::detect::account::{CountKey, EarlyPull, ImageKey};
+use crate::detect::cause::{classify_pull, is_intent};
+use crate::model::{Basis, Cause, ImageRef, LogFact, Requests, Spend, SpendCount, Spender, Subject, Timestamp};
+
+/// What is fetched of an image beside its manifests is not known: its configuration and one layer at least.
+const LAYERS: u64 = 1;
+
+/// What an attempt asked, and what that rests on.
+struct Asked {
+    at: Timestamp,
+    node: u32,
+    kinds: Requests,
+    pulls: u64,
+    basis: Basis,
+}
+
+impl Detector {
+    /// Says whose events and log lines an origin's are. Without it that is learnt from the first that name a node.
+    pub fn place(&mut self, origin: u16, node_id: &str) {
+        let node = self.node(node_id);
+        self.account.place(origin, node);
+    }
+
+    /// How a node pulls, which its version does not quite tell.
+    pub fn set_store(&mut self, node_id: &str, store: Engine) {
+        let node = self.node(node_id) as usize;
+        if node > 0 {
+            self.nodes[node].store = Some(store);
+        }
+    }
+
+    /// How an origin is called: where a node has that name, it is the node's.
+    pub fn name_origin(&mut self, origin: u16, name: &str) {
+        self.account.name(origin, name);
+        let named = self.nodes.iter().position(|node| !name.is_empty() && *node.hostname == *name);
+        if let Some(node) = named.and_then(|node| u32::try_from(node).ok()) {
+            self.account.place(origin, node);
+        }
+    }
+
+    /// The images of an origin's node are listed from now on: what is pulled and was not among them is fetched.
+    pub fn begin_images(&mut self, origin: u16) {
+        self.account.begin_images(origin);
+    }
+
+    /// Takes out what was asked in each minute ([`Settings::by_minute`](crate::detect::Settings::by_minute)). A minute
+    /// may come again: its counts are to be added.
+    pub fn drain_spend(&mut self) -> Vec<SpendCount> {
+        self.account.drain()
+    }
+
+    /// What every subject has asked, those that asked most first.
+    pub fn spenders(&self) -> Vec<Spender> {
+        let subjects = self.subjects.iter().flatten();
+        let spenders = subjects.filter_map(|state| {
+            let spend = state.spent.total.since(Default::default());
+            (!spend.is_nothing()).then(|| Spender {
+                subject: state.subject.clone(),
+                registry: state.registry().to_owned(),
+                image: state.image.to_string(),
+                spend,
+            })
+        });
+        let mut spenders: Vec<Spender> = spenders.collect();
+        spenders.sort_by(|a, b| b.spend.requests.cmp(&a.spend.requests).then_with(|| a.subject.cmp(&b.subject)));
+        spenders
+    }
+
+    /// An image of a node's listing.
+    pub(in crate::detect) fn take_image(&mut self, origin: u16, references: &[impl AsRef<str>]) {
+        for reference in references {
+            if let Ok(image) = ImageRef::parse(reference.as_ref()) {
+                self.account.add_image(origin, &image);
+            }
+        }
+    }
+
+    pub(in crate::detect) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
+        let Ok(image) = ImageRef::parse(reference) else { return };
+        if self.account.who_wants(ImageKey::of(&image)).is_empty() {
+            let pull = EarlyPull { at, origin, reference: reference.into() };
+            self.account.keep(pull).into_iter().for_each(|pull| self.count_unwanted(&pull));
+        } else {
+            self.count_pull(at, origin, &image);
+        }
+    }
+
+    /// The image of a subject may have changed.
+    pub(in crate::detect) fn follow_image(&mut self, index: u32) {
+        let Some(state) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        if !std::mem::take(&mut state.is_image_new) {
+            return;
+        }
+        let image = ImageRef::parse(&state.image).ok();
+        let key = image.as_ref().map(ImageKey::of).unwrap_or_default();
+        let old = std::mem::replace(&mut state.image_key, key);
+        if key == old {
+            return;
+        }
+        self.account.want(index, old, key);
+        for pull in self.account.take_early(key) {
+            if let Ok(image) = ImageRef::parse(&pull.reference) {
+                self.count_pull(pull.at, pull.origin, &image);
+            }
+        }
+    }
+
+    /// A new specification was deployed: a client that resolved its tag asked for the digest (`service create` and
+    /// `stack deploy` do by default, on the manager).
+    pub(in crate::detect) fn count_resolution(&mut self, index: u32, at: Timestamp) {
+        let Some(state) = self.subject(index) else { return };
+        let Ok(image) = ImageRef::parse(&state.image) else { return };
+        // Who writes a digest by hand seldom writes the tag too.
+        if image.digest.is_none() || image.tag.is_none() {
+            return;
+        }
+        let terms = self.settings.registries.terms(image.registry);
+        let fetched = Pulled::Fetched { is_index: false, is_pinned: false, layers: 0 };
+        let kinds = requests(Engine::Graph, terms.authentication, fetched);
+        let kinds = if terms.has_indexes { Requests { blobs: 0, ..kinds } } else { kinds };
+        self.spend(index, &Asked { at, node: 0, kinds, pulls: kinds.manifest_gets, basis: Basis::Assumed });
+    }
+
+    /// A pull failed, as dockerd's log says.
+    pub(in crate::detect) fn count_failed_pull(&mut self, index: u32, at: Timestamp, fact: &LogFact<'_>) {
+        let attempt = &self.attempts[index as usize];
+        let (subject, node) = (attempt.subject, attempt.node);
+        // The line may come before all that tells the image: then it is counted when the attempt is judged.
+        if attempt.facts.accounted || self.subject(subject).is_none_or(|state| state.image.is_empty()) {
+            return;
+        }
+        self.attempts[index as usize].facts.accounted = true;
+        let cause = classify_pull(&fact.error);
+        self.count(subject, at, node, failed_pull(cause, &fact.error), Basis::Measured);
+        self.note_failed_pull(subject, at, node, cause);
+    }
+
+    /// An attempt is known to have asked, or not to have; what its node told by itself is counted already.
+    pub(in crate::detect) fn count_attempt(&mut self, index: u32) {
+        let attempt = &self.attempts[index as usize];
+        if attempt.facts.accounted {
+            return;
+        }
+        let Some(state) = self.subject(attempt.subject) else { return };
+        let cause = attempt.failed_pull();
+        let has_asked = attempt.has_prepared() && attempt.node != 0;
+        let mut of_registry = None;
+        let pulled = match cause {
+            Some(cause) => {
+                // The log of another node may know more than that there is no such image.
+                let known = state.failing.as_ref().map(|failing| failing.pull_failure(cause)).unwrap_or_default();
+                let (cause, text) = known.unwrap_or((cause, ""));
+                of_registry = Some(cause);
+                Some(failed_pull(cause, text))
+            }
+            None if !has_asked || self.account.is_heard(attempt.node, attempt.created) => None,
+            None if ImageRef::parse(&state.image).is_ok_and(|image| image.is_pinned()) => None,
+            None => Some(Pulled::Unchanged),
+        };
+        let basis = if attempt.pull_cause.is_some() { Basis::Measured } else { Basis::Derived };
+        let (subject, node) = (attempt.subject, attempt.node);
+        let at = attempt.ended.unwrap_or(attempt.created).min(self.now.max(attempt.created));
+        self.attempts[index as usize].facts.accounted = true;
+        if let Some(pulled) = pulled {
+            self.count(subject, at, node, pulled, basis);
+        }
+        of_registry.into_iter().for_each(|cause| self.note_failed_pull(subject, at, node, cause));
+    }
+
+    fn note_failed_pull(&mut self, subject: u32, at: Timestamp, node: u32, cause: Cause) {
+        let Some(state) = self.subject(subject).filter(|_| cause.is_of_registry()) else { return };
+        let registry = state.registry().to_owned();
+        self.incidents.failed(&registry, at, subject, node, cause);
+        if cause.is_too_many() {
+            let asked = self.asked_of(&registry, at);
+            self.incidents.refused_now(&registry, at, cause, || asked);
+        }
+    }
+
+    /// Counts the pulls that nobody has wanted for long, or all that wait.
+    pub(in crate::detect) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
+        for pull in self.account.take_unwanted(now) {
+            self.count_unwanted(&pull);
+        }
+    }
+
+    fn count_pull(&mut self, at: Timestamp, origin: u16, image: &ImageRef<'_>) {
+        // Of several that want it, the one whose attempts have the fewest pulls.
+        let wanting = self.account.who_wants(ImageKey::of(image)).iter().copied();
+        let lack = |index: &u32| self.subject(*index).map_or(i64::MIN, |state| state.pulls_lacking);
+        let Some(index) = wanting.max_by_key(|index| (lack(index), std::cmp::Reverse(*index))) else { return };
+        if let Some(state) = self.subject_mut(index) {
+            state.pulls_lacking -= 1;
+        }
+        let pulled = self.outcome_of_pull(at, origin, image);
+        let node = self.account.node_of(origin);
+        self.count(index, at, node, pulled, Basis::Measured);
+    }
+
+    fn count_unwanted(&mut self, pull: &EarlyPull) {
+        let Ok(image) = ImageRef::parse(&pull.reference) else { return };
+        let pulled = self.outcome_of_pull(pull.at, pull.origin, &image);
+        let node = self.account.node_of(pull.origin);
+        let asked = self.price(pull.at, node, image.registry, pulled, Basis::Measured);
+        self.meter.add(asked.at.minute(), image.registry, asked.pulls, asked.kinds.all());
+        self.by_minute(&Subject::nobody(), image.registry, Timestamp::default(), &asked);
+    }
+
+    /// What an `image pull` event stands for: it comes too when the image was up to date.
+    fn outcome_of_pull(&mut self, at: Timestamp, origin: u16, image: &ImageRef<'_>) -> Pulled {
+        if self.account.pulled(origin, at, image) {
+            let is_index = self.settings.registries.terms(image.registry).has_indexes;
+            Pulled::Fetched { is_index, is_pinned: image.is_pinned(), layers: LAYERS }
+        } else {
+            Pulled::Unchanged
+        }
+    }
+
+    fn count(&mut self, index: u32, at: Timestamp, node: u32, pulled: Pulled, basis: Basis) {
+        let Some(state) = self.subject(index) else { return };
+        let registry = state.registry();
+        let asked = self.price(at, node, registry, pulled, basis);
+        self.spend(index, &asked);
+    }
+
+    fn price(&self, at: Timestamp, node: u32, registry: &str, pulled: Pulled, basis: Basis) -> Asked {
+        let of = &self.nodes[node as usize];
+        let engine = of.store.or_else(|| Engine::of_version(&of.engine)).unwrap_or(Engine::Graph);
+        let kinds = requests(engine, self.settings.registries.terms(registry).authentication, pulled);
+        // A GET that is refused is no pull.
+        let pulls = if pulled.is_answered() { kinds.manifest_gets } else { 0 };
+        Asked { at, node, kinds, pulls, basis }
+    }
+
+    fn spend(&mut self, index: u32, asked: &Asked) {
+        let spend = Spend::of(asked.kinds, asked.pulls, asked.basis);
+        let Some(state) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        state.spent.add(asked.at, &spend);
+        self.meter.add(asked.at.minute(), state.registry(), spend.pulls, spend.requests);
+        if self.settings.by_minute
+            && !spend.is_nothing()
+            && let Some(state) = self.subject(index)
+        {
+            let registry = state.registry().to_owned();
+            let (subject, deployed) = (state.subject.clone(), state.deployed);
+            self.by_minute(&subject, &registry, deployed, asked);
+        }
+    }
+
+    fn by_minute(&mut self, subject: &Subject, registry: &str, deployed: Timestamp, asked: &Asked) {
+        if !self.settings.by_minute {
+            return;
+        }
+        let key = CountKey {
+            minute: asked.at.minute(),
+            subject: subject.clone(),
+            registry: registry.to_owned(),
+            node: self.node_name(asked.node),
+            deployed,
+        };
+        self.account.count(key, &Spend::of(asked.kinds, asked.pulls, asked.basis));
+    }
+}
+
+/// What a pull that failed had asked before it did.
+fn failed_pull(cause: Cause, text: &str) -> Pulled {
+    let has = |part: &str| text.contains(part);
+    match cause {
+        // It never came to the manifest.
+        Cause::RegistryAuth
+            if has("no basic auth credentials")
+                || has("incorrect username or password")
+                || has("too many failed login attempts")
+                || has("failed to fetch oauth token") =>
+        {
+            Pulled::NoCredentials
+        }
+        Cause::RegistryQuota | Cause::RegistryAbuse | Cause::RegistryLimit => Pulled::TooMany,
+        Cause::RegistryError => Pulled::Broken,
+        Cause::RegistryUnreachable => Pulled::Unreachable,
+        Cause::DiskFull => Pulled::Fetched { is_index: false, is_pinned: false, layers: LAYERS },
+        // Its task was taken away in between.
+        _ if is_intent(text) => Pulled::Unchanged,
+        _ => Pulled::Refused,
+    }
+}

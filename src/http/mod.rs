@@ -1,0 +1,28 @@
+//! How squall asks over HTTP what is not Docker: receivers of alerts, registries, another squall.
+//!
+//! Redirects are not followed: they would take a secret elsewhere. Proxies are those of the environment.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+
+/// How long a connection may take, and a request in all: whoever needs longer is away.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// See [`CONNECT_LIMIT`].
+pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// A client whose requests take at most `limit`.
+///
+/// # Errors
+/// When TLS cannot be set up, or a proxy of the environment is none.
+pub(crate) fn client(limit: Duration) -> reqwest::Result<Client> {
+    // Fails where it is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT_LIMIT)
+        .timeout(limit)
+        .user_agent(concat!("squall/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
