@@ -22,6 +22,7 @@
 //! | [`detect`] | attempts, intents, storms, and what they ask of registries | `model`, `budget` for its prices |
 //! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
+//! | [`lint`] | what a stack would cost if it looped, by its files | `model`, `budget` |
 //! | `http` | the one way to be a client over HTTP, Docker apart | nothing |
 //! | [`registry`] | asks a registry for its pull budget, at no pull's cost | `model`, `budget`, `http` |
 //! | [`journal`] | history on disk | `model` |
@@ -33,10 +34,11 @@
 //!
 //! # Invariants
 //!
-//! - `model`, `ingest`, `detect`, `budget` and `respond` are pure: no clock, no file, no network, no environment, no log. Time
-//!   comes with the observation. The same observations give the same bytes, so a recording replays to the verdicts of the live
-//!   run, and everything is tested by replay.
-//! - They cannot fail: what cannot be read is skipped, counted by reason and shown.
+//! - `model`, `ingest`, `detect`, `budget`, `respond` and `lint` are pure: no clock, no file, no network, no environment,
+//!   no log. Time comes with the observation. The same observations give the same bytes, so a recording replays to the
+//!   verdicts of the live run, and everything is tested by replay.
+//! - They cannot fail: what cannot be read is skipped, counted by reason and shown. `lint` alone refuses: what docker would
+//!   refuse, with its place.
 //! - What is retried is a [`model::Subject`]: a service or a container's name, never a container or task id, which are
 //!   new at every try.
 //! - The task list is the primary source where there is one; events and the log enrich it. A missing mount, a missing
@@ -93,6 +95,8 @@ mod http;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod ingest;
 pub mod journal;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
+pub mod lint;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod model;
 pub mod notify;

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, and of each which others it may name.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("ingest", &["model"]),
     ("budget", &["model"]),
     ("detect", &["model", "budget"]),
     ("respond", &["model"]),
+    ("lint", &["model", "budget"]),
     ("docker", &["model", "ingest", "respond"]),
     ("http", &[]),
     ("registry", &["model", "budget", "http"]),
@@ -29,14 +30,14 @@ const ROOMS: [(&str, &[&str]); 14] = [
     (
         "cli",
         &[
-            "model", "ingest", "detect", "budget", "respond", "docker", "http", "registry", "journal", "notify",
-            "serve", "config", "daemon",
+            "model", "ingest", "detect", "budget", "respond", "lint", "docker", "http", "registry", "journal",
+            "notify", "serve", "config", "daemon",
         ],
     ),
 ];
 
 /// The rooms that read no clock and no file, spawn nothing and log nothing.
-const PURE: [&str; 5] = ["model", "ingest", "detect", "budget", "respond"];
+const PURE: [&str; 6] = ["model", "ingest", "detect", "budget", "respond", "lint"];
 
 /// What they may not name: the beginning of a path.
 const IMPURE: [&str; 17] = [

@@ -63,9 +63,11 @@ pub enum Pulled {
     },
     /// There is no such manifest (404), or the registry refuses this one (401, 403) after authentication.
     Refused,
-    /// 429, from the registry.
+    /// The pull quota is spent: the HEAD is answered, and the GET is 429.
+    QuotaSpent,
+    /// 429, whatever is asked.
     TooMany,
-    /// 5xx.
+    /// 5xx, whatever is asked.
     Broken,
     /// The node has no credentials, or the token server refuses them.
     NoCredentials,
@@ -98,6 +100,8 @@ pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pu
             let (heads, gets, blobs) = match pulled {
                 Pulled::NoCredentials => return Requests { manifest_heads: 1, tokens: token, ..none },
                 Pulled::TooMany => (CONTAINERD_TRIES - first, 0, 0),
+                // The HEAD tells the digest; the GET of its content is tried as often.
+                Pulled::QuotaSpent => (1, CONTAINERD_TRIES, 0),
                 Pulled::Broken => (2, 0, 0),
                 Pulled::Fetched { is_index, layers, .. } => (1, if is_index { 2 } else { 1 }, 1 + layers),
                 _ => (1, 0, 0),
@@ -116,7 +120,10 @@ pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pu
                 // A HEAD that fails is followed by a GET, whose answer has the words.
                 _ => (1, 0),
             };
-            Requests { checks: 1, tokens: token, manifest_heads: heads, manifest_gets: gets, blobs }
+            // Who answers so to the version check does not say where tokens are.
+            let is_barred = matches!(pulled, Pulled::TooMany | Pulled::Broken);
+            let tokens = if is_barred { 0 } else { token };
+            Requests { checks: 1, tokens, manifest_heads: heads, manifest_gets: gets, blobs }
         }
     }
 }
@@ -140,8 +147,11 @@ mod tests {
         assert_eq!(row(Bearer, Pulled::Fetched { is_index: false, is_pinned: false, layers: 1 }), [1, 1, 1, 1, 2]);
         assert_eq!(row(Bearer, Pulled::Fetched { is_index: true, is_pinned: false, layers: 3 }), [1, 1, 1, 2, 4]);
         assert_eq!(row(Basic, Pulled::Fetched { is_index: false, is_pinned: true, layers: 1 }), [1, 0, 0, 1, 2]);
-        for pulled in [Pulled::Refused, Pulled::TooMany, Pulled::Broken] {
+        for pulled in [Pulled::Refused, Pulled::QuotaSpent] {
             assert_eq!(row(Bearer, pulled), [1, 1, 1, 1, 0], "{pulled:?}");
+        }
+        for pulled in [Pulled::TooMany, Pulled::Broken] {
+            assert_eq!(row(Bearer, pulled), [1, 0, 1, 1, 0], "{pulled:?}");
         }
         assert_eq!(row(Basic, Pulled::NoCredentials), [1, 0, 0, 0, 0]);
         assert_eq!(row(Bearer, Pulled::NoCredentials), [1, 1, 0, 0, 0]);

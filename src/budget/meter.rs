@@ -142,6 +142,7 @@ impl Meter {
             pulls_per_min,
             requests_per_min,
             requests_per_min_max: terms.requests_per_min,
+            without_image: (0, Vec::new()),
             exhaustion: stated.map(|(budget, read)| runs_out(known, budget, read, now)),
         }
     }

@@ -10,4 +10,4 @@ pub use cost::{Authentication, Engine, Pulled, requests};
 pub use forecast::{Outlook, exhaustion};
 pub use header::{HeaderError, budget};
 pub use meter::Meter;
-pub use registries::{OwnTerms, Registries, Terms};
+pub use registries::{HUB, HUB_PULLS, HUB_REQUESTS_PER_MIN, HUB_WINDOW, OwnTerms, Registries, Terms};

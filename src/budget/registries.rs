@@ -22,6 +22,16 @@ pub struct Terms {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// Docker Hub, as image references name it.
+pub const HUB: &str = "docker.io";
+/// How many pulls Docker Hub allows in [`HUB_WINDOW`] without a login (docs.docker.com/docker-hub/usage).
+pub const HUB_PULLS: u64 = 100;
+/// See [`HUB_PULLS`]. It rolls.
+pub const HUB_WINDOW: Duration = Duration::from_secs(6 * 3600);
+/// How many requests a minute Docker Hub lets pass: it writes of thousands, and in the storm that shut a hundred people
+/// out 2,000 to 2,500 still passed.
+pub const HUB_REQUESTS_PER_MIN: u64 = 2000;
+
 const UNKNOWN: Terms = Terms {
     // A registry of one's own mostly wants a password; open or not, it is asked as often.
     authentication: Authentication::Basic,
@@ -34,12 +44,11 @@ const UNKNOWN: Terms = Terms {
 /// A pattern is a host, or `*.` and the end of one.
 const KNOWN: [(&str, Terms); 12] = [
     (
-        "docker.io",
+        HUB,
         Terms {
             authentication: Authentication::Bearer,
-            pulls: Some((100, Duration::from_secs(6 * 3600))),
-            // Docker says thousands; where it was measured, 2,000 to 2,500 passed.
-            requests_per_min: Some(2000),
+            pulls: Some((HUB_PULLS, HUB_WINDOW)),
+            requests_per_min: Some(HUB_REQUESTS_PER_MIN),
             has_indexes: true,
             source: "docs.docker.com/docker-hub/usage: unauthenticated, per IPv4 address or IPv6 /64",
         },

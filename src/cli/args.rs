@@ -1,10 +1,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 
+use crate::budget::HUB_PULLS;
 use crate::config::{LogSource, parse_duration, parse_response};
+use crate::lint::Level;
 use crate::model::Response;
 
 /// Finds the Docker Swarm services that restart-loop and ask the registry again at every try, and says why.
@@ -14,7 +16,7 @@ use crate::model::Response;
     version,
     max_term_width = 100,
     after_help = "\
-Exit status: 0 nothing found, 1 storms found, 2 it could not do its work."
+Exit status: 0 nothing found, 1 storms or findings, 2 it could not do its work."
 )]
 pub(super) struct Args {
     /// Settings to use [default: /etc/squall/squall.toml, if it is there]
@@ -46,6 +48,8 @@ pub(super) enum Command {
     Alert(Alert),
     /// Ask registries what is left of a pull budget; it costs no pull
     Budget(Budget),
+    /// Say what a stack would cost if it looped, before it is deployed
+    Lint(Lint),
     /// Make a recording that replay reads
     Record(Record),
     /// Make, check or show settings
@@ -274,8 +278,67 @@ pub(super) struct Budget {
     #[arg(value_name = "REGISTRY")]
     pub(super) registries: Vec<String>,
     /// How to print it
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, short = 'f', value_enum, default_value_t)]
     pub(super) format: ReportFormat,
+    /// Whose pulls they were, and when it runs out, by this journal of squall watch
+    #[command(flatten)]
+    pub(super) journal: Journal,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Lint {
+    /// Compose files, one over the other as docker stack deploy -c FILE -c FILE; - is standard input
+    #[arg(required = true, value_name = "STACK.yml")]
+    pub(super) files: Vec<String>,
+    /// How to print it
+    #[arg(long, short = 'f', value_enum, default_value_t)]
+    pub(super) format: LintFormat,
+    /// Exit with 1 where a finding is so bad or worse
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
+    pub(super) fail_on: LintLevel,
+    /// How many nodes a global service runs on, which no file says
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000), default_value_t = 1)]
+    pub(super) nodes: u64,
+    /// How many pulls Docker Hub allows in 6 h: 100 without a login, 200 with a free account's
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), default_value_t = HUB_PULLS)]
+    pub(super) budget: u64,
+    /// Do not look for the sources of bind mounts on this host
+    #[arg(long)]
+    pub(super) no_host: bool,
+}
+
+/// From which level on findings make the exit status 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LintLevel {
+    /// Any finding
+    Note,
+    /// What makes a storm possible, or worse
+    #[default]
+    Warning,
+    /// What alone would shut others out
+    Error,
+}
+
+impl From<LintLevel> for Level {
+    fn from(level: LintLevel) -> Self {
+        match level {
+            LintLevel::Note => Self::Note,
+            LintLevel::Warning => Self::Warning,
+            LintLevel::Error => Self::Error,
+        }
+    }
+}
+
+/// How lint prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LintFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+    /// SARIF 2.1.0, for code hosts and editors
+    Sarif,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,6 +1,7 @@
 //! `squall budget`: what is left at registries.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 use serde::Serialize;
@@ -8,20 +9,33 @@ use serde::Serialize;
 use super::args::{Budget as Command, ReportFormat};
 use super::exit::{Exit, NAGIOS_UNKNOWN};
 use super::{live, render};
-use crate::config::{self, Config, DEFAULT_PATH, Registry};
+use crate::budget::{HUB, Meter};
+use crate::config::{Config, DEFAULT_PATH, Registry};
 use crate::daemon::{target, wall_clock};
-use crate::model::{BudgetAnswer, BudgetReading, span_in_words};
+use crate::journal::History;
+use crate::model::{BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion, span_in_words};
 use crate::registry::{Prober, Target};
 
 /// The `schema` of the JSON object.
 const SCHEMA: &str = "squall.budget/1";
 /// Nagios warns when less of the limit is left, in percent: enough for a deployment of a stack, and time to look.
 const LOW_PERCENT: i64 = 20;
+/// How far back the journal is read: every window that is known, and most that may be configured.
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     schema: &'static str,
-    registries: &'a [BudgetReading],
+    registries: &'a [Answer],
+}
+
+/// What a registry says, and what a journal knows of it.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    reading: BudgetReading,
+    /// Null without a journal.
+    standing: Option<BudgetStanding>,
 }
 
 pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {
@@ -34,6 +48,12 @@ pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit
         }
         readings
     });
+    let known = standings(command, path, &readings)?;
+    let with = |reading: BudgetReading| {
+        let standing = known.iter().find(|standing| standing.registry == reading.registry).cloned();
+        Answer { reading, standing }
+    };
+    let readings: Vec<Answer> = readings.into_iter().map(with).collect();
     match command.format {
         ReportFormat::Json => {
             render::say(&serde_json::to_string(&Report { schema: SCHEMA, registries: &readings })?)?;
@@ -47,16 +67,38 @@ pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit
             return Ok(Exit::Nagios(code));
         }
     }
-    let is_unknown = readings.iter().any(|reading| standing(reading) == Standing::Unknown);
-    let is_spent = readings.iter().any(|reading| standing(reading) == Standing::Spent);
+    let is_unknown = readings.iter().any(|answer| standing(&answer.reading) == Standing::Unknown);
+    let is_spent = readings.iter().any(|answer| standing(&answer.reading) == Standing::Spent);
     Ok(if is_spent { Exit::Storms } else { Exit::Calm }.despite(is_unknown))
+}
+
+/// What the journal of a squall that watches knows of the registries; nothing where there is none.
+fn standings(
+    command: &Command,
+    path: Option<&Path>,
+    readings: &[BudgetReading],
+) -> anyhow::Result<Vec<BudgetStanding>> {
+    let config = Config::load(path)?;
+    let Ok(settings) = live::journal(&config, &command.journal) else { return Ok(Vec::new()) };
+    let history = match History::open(&settings.dir) {
+        Ok(history) => history,
+        Err(error) if command.journal.state_dir.is_some() => return Err(error.into()),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let now = wall_clock();
+    let mut meter = Meter::new(config.registries());
+    for (minute, registry, pulls, requests) in history.pulls_since(now.minus(DAY))? {
+        meter.add(minute, &registry, pulls, requests);
+    }
+    readings.iter().for_each(|reading| meter.read(reading.clone()));
+    Ok(meter.standings(now))
 }
 
 /// Those of the configuration, or those of them that are named; Docker Hub where there are none.
 fn targets(named: &[String], path: Option<&Path>) -> anyhow::Result<Vec<Target>> {
     let config = Config::load(path)?;
     let mut known = config.registry;
-    if !known.iter().any(|registry| registry.name == config::DOCKER_HUB) {
+    if !known.iter().any(|registry| registry.name == HUB) {
         known.push(Registry::docker_hub());
     }
     known.retain(Registry::may_be_asked);
@@ -102,9 +144,32 @@ fn words(reading: &BudgetReading) -> String {
     }
 }
 
-fn rows(readings: &[BudgetReading]) -> Vec<Vec<String>> {
+/// Who else spends it, and when it runs out, where that is known.
+fn outlook(standing: &BudgetStanding) -> Vec<String> {
+    let mut said = Vec::new();
+    if let Some(others) = standing.others {
+        said.push(format!("{} pulled by this Swarm, {others} by others", standing.own));
+    }
+    match standing.exhaustion {
+        Some(Exhaustion::Between { from, to: Some(to) }) => {
+            said.push(format!("gone between {} and {}", render::clock(from), render::clock(to)));
+        }
+        Some(Exhaustion::Between { from, to: None }) => {
+            said.push(format!("gone at {} at the earliest", render::clock(from)));
+        }
+        Some(Exhaustion::Never) => said.push("lasts at this pace".to_owned()),
+        Some(Exhaustion::Now) | None => {}
+    }
+    said
+}
+
+fn rows(answers: &[Answer]) -> Vec<Vec<String>> {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    let row = |reading: &BudgetReading| {
+    let row = |answer: &Answer| {
+        let reading = &answer.reading;
+        let mut said = vec![words(reading)];
+        said.extend(answer.standing.iter().flat_map(outlook));
+        said.retain(|said| !said.is_empty());
         let [left, of, window] = match &reading.answer {
             BudgetAnswer::Limited(budget) => [
                 budget.remaining.to_string(),
@@ -113,14 +178,15 @@ fn rows(readings: &[BudgetReading]) -> Vec<Vec<String>> {
             ],
             _ => ["-"; 3].map(str::to_owned),
         };
-        vec![reading.registry.clone(), text(&reading.account), text(&reading.source), left, of, window, words(reading)]
+        vec![reading.registry.clone(), text(&reading.account), text(&reading.source), left, of, window, said.join("; ")]
     };
-    readings.iter().map(row).collect()
+    answers.iter().map(row).collect()
 }
 
 /// One line for Nagios, and its code. What is known to be bad goes before what is not known.
-fn nagios(readings: &[BudgetReading]) -> (u8, String) {
-    let (code, word) = match readings.iter().map(standing).max().unwrap_or(Standing::Unknown) {
+fn nagios(answers: &[Answer]) -> (u8, String) {
+    let readings: Vec<&BudgetReading> = answers.iter().map(|answer| &answer.reading).collect();
+    let (code, word) = match readings.iter().map(|reading| standing(reading)).max().unwrap_or(Standing::Unknown) {
         Standing::Good => (0, "OK"),
         Standing::Low => (1, "WARNING"),
         Standing::Spent => (2, "CRITICAL"),

@@ -8,6 +8,7 @@ mod config;
 mod exit;
 mod hand;
 mod input;
+mod lint;
 mod live;
 mod record;
 mod render;
@@ -44,6 +45,7 @@ pub fn run() -> u8 {
         Command::Report(command) => report::run(&command, args.config.as_deref()),
         Command::Alert(command) => alert::run(&command, args.config.as_deref()),
         Command::Budget(command) => budget::run(&command, args.config.as_deref()),
+        Command::Lint(command) => lint::run(&command),
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),

@@ -50,6 +50,20 @@ pub(super) fn list(header: &[&str], rows: Vec<Vec<String>>) -> io::Result<()> {
     say(&trimmed(&table))
 }
 
+/// Prints a name, what is said of it, and the step that follows from it, wrapped to the terminal.
+pub(super) fn passage(name: &str, lines: &[String], step: Option<&str>) -> io::Result<()> {
+    let mut text = String::new();
+    let (width, paint) = (width(), Paint { is_wanted: wants_colour() });
+    let (last, before) = lines.split_last().map_or(("", &[][..]), |(last, before)| (last, before));
+    let mut name = name;
+    for line in before {
+        paragraph(&mut text, name, line, None, width, paint);
+        name = "";
+    }
+    paragraph(&mut text, name, last, step, width, paint);
+    say(text.trim_end())
+}
+
 /// How long ago something was.
 pub(super) fn ago(now: Timestamp, then: Timestamp) -> String {
     format!("{} ago", span_in_words(now.since(then)))
@@ -304,10 +318,10 @@ fn waits(finding: &Finding) -> String {
     format!("{tasks} {what} since {}{detail}", short(finding.since))
 }
 
-/// A name, and what is said of it, wrapped to the width.
+/// A name, where there is one, and what is said of it, wrapped to the width.
 fn paragraph(text: &mut String, name: &str, line: &str, step: Option<&str>, width: u16, paint: Paint) {
-    for line in wrap(&printable(name), usize::from(width)) {
-        let _ = writeln!(text, "{}", paint.bold(&line));
+    for line in wrap(&printable(name), usize::from(width)).iter().filter(|line| !line.is_empty()) {
+        let _ = writeln!(text, "{}", paint.bold(line));
     }
     for line in wrap(&printable(line), usize::from(width) - 2) {
         let _ = writeln!(text, "  {line}");

@@ -104,6 +104,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         () = live::stop_signal() => {}
     }
     teller.close().await;
+    session.keep_counts();
     journal.close().await;
     info!("stopped");
     Ok(Exit::Calm)

@@ -19,7 +19,7 @@ use crate::budget::Registries;
 use crate::detect;
 
 pub use notify::{Alert, Receiver, Secret, Serve, Silence, TYPES};
-pub use registry::{DOCKER_HUB, DockerWord, Login, Registry};
+pub use registry::{DockerWord, Login, Registry};
 pub use respond::{Enforce, Journal, Respond, parse_response};
 
 /// Where the file is looked for when none is named.

@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::notify::Secret;
 use super::{ConfigError, Span, bad};
-use crate::budget::{Authentication, OwnTerms};
+use crate::budget::{Authentication, HUB, OwnTerms};
 
 /// How many there may be.
 const REGISTRIES_MAX: usize = 100;
-/// Docker Hub, as image references name it.
-pub const DOCKER_HUB: &str = "docker.io";
 
 /// `[[registry]]`. Without any, Docker Hub is asked what is left for this address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +61,12 @@ pub enum DockerWord {
 impl Registry {
     /// Docker Hub, asked by nobody in particular.
     pub fn docker_hub() -> Self {
-        Self { name: DOCKER_HUB.to_owned(), ..Self::default() }
+        Self { name: HUB.to_owned(), ..Self::default() }
     }
 
     /// Whether it may be asked for its budget: Docker Hub has a repository for the question.
     pub fn may_be_asked(&self) -> bool {
-        self.repository.is_some() || self.name == DOCKER_HUB
+        self.repository.is_some() || self.name == HUB
     }
 
     /// What is said here of its terms.
@@ -91,7 +89,7 @@ impl Registry {
         if !is_plain(&self.name) || self.name.len() > 255 || self.name.contains('/') {
             return failed("name = a host, perhaps with its port, as image references begin");
         }
-        match (&self.repository, self.name == DOCKER_HUB) {
+        match (&self.repository, self.name == HUB) {
             (None, false) if !self.has_terms() => {
                 return failed("it needs repository: one with the tag latest that may be pulled");
             }

@@ -11,6 +11,10 @@ use crate::detect::Suspect;
 const SUSPECTS_SHORTEST: Duration = Duration::from_millis(250);
 /// The longest: a suspect whose period is not known loops at Swarm's default of 5 s, more often than not.
 const SUSPECTS_LONGEST: Duration = Duration::from_secs(15);
+/// The shortest time between two listings of images: a pull that follows a removal takes longer than that.
+const IMAGES_SHORTEST: Duration = Duration::from_millis(100);
+/// Listing images takes at most one part in so many of the time, while images go.
+const IMAGES_SHARE: u32 = 10;
 /// Where the period is not known yet.
 const SUSPECTS_UNKNOWN: Duration = Duration::from_millis(500);
 /// How often it is found out who is suspect.
@@ -31,6 +35,8 @@ pub(super) enum Task {
     Suspects,
     /// All tasks, and the nodes.
     Sweep,
+    /// The images of this node, of which some have gone.
+    Images,
     /// What is done about storms.
     Respond,
 }
@@ -45,6 +51,9 @@ pub(super) struct Plan {
     /// Not before: the last listing of suspects took so long.
     suspects_rest: Instant,
     sweep_at: Instant,
+    images_at: Option<Instant>,
+    /// Not before: the last listing of images took so long.
+    images_rest: Instant,
     respond_at: Option<Instant>,
     /// Not before: the last time it failed.
     respond_rest: Instant,
@@ -63,6 +72,8 @@ impl Plan {
             suspects_at: None,
             suspects_rest: now,
             sweep_at: now,
+            images_at: None,
+            images_rest: now,
             respond_at: None,
             respond_rest: now,
             sweep_pause: Duration::ZERO,
@@ -74,9 +85,10 @@ impl Plan {
     pub(super) fn next(&self) -> (Instant, Task) {
         let respond = self.respond_at.map(|at| (at.max(self.respond_rest), Task::Respond));
         let suspects = self.suspects_at.map(|at| (at, Task::Suspects));
+        let images = self.images_at.map(|at| (at.max(self.images_rest), Task::Images));
         let rest = [(self.services_at, Task::Services), (self.sweep_at, Task::Sweep)];
         let first = |a: (Instant, Task), b: (Instant, Task)| if b.0 < a.0 { b } else { a };
-        rest.into_iter().chain(suspects).chain(respond).reduce(first).unwrap_or(rest[0])
+        rest.into_iter().chain(images).chain(suspects).chain(respond).reduce(first).unwrap_or(rest[0])
     }
 
     /// A task was done at `now`, in `took`.
@@ -92,6 +104,10 @@ impl Plan {
             Task::Suspects => {
                 self.suspects_rest = at(SUSPECTS_SHORTEST);
                 self.suspects_at = Some(self.suspects_rest);
+            }
+            Task::Images => {
+                self.images_at = None;
+                self.images_rest = now + IMAGES_SHORTEST.max(took * IMAGES_SHARE);
             }
             Task::Respond => self.respond_at = None,
         }
@@ -110,8 +126,14 @@ impl Plan {
                 self.suspects_rest = now + AFTER_FAILURE;
                 self.suspects_at = Some(self.suspects_rest);
             }
+            Task::Images => self.images_rest = now + AFTER_FAILURE,
             Task::Respond => self.respond_rest = now + AFTER_FAILURE,
         }
+    }
+
+    /// Images have gone: which are left is to be seen, before one of them is pulled again.
+    pub(super) fn see_images(&mut self, now: Instant) {
+        self.images_at.get_or_insert(now);
     }
 
     /// The stream was interrupted: everything is to be seen again.

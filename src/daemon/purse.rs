@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use super::clock::wall_clock;
-use crate::budget::Meter;
+use crate::budget::{HUB, Meter};
 use crate::config::{self, Config, Registry};
 use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
 use crate::registry::{Login, Prober, Target};
@@ -117,7 +117,7 @@ pub fn target(registry: &Registry) -> anyhow::Result<Target> {
         }
     };
     let hub = Target::docker_hub(login);
-    let is_hub = registry.name == config::DOCKER_HUB;
+    let is_hub = registry.name == HUB;
     let api = match &registry.url {
         Some(url) => Url::parse(url).with_context(what)?,
         None if is_hub => hub.api.clone(),

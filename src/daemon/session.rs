@@ -155,6 +155,8 @@ struct State {
     started: Timestamp,
     /// When everything was listed last.
     swept: Option<Instant>,
+    /// Images of this node have gone since they were listed.
+    lost_images: bool,
     /// The time of the last event.
     event_at: Option<Timestamp>,
 }
@@ -200,6 +202,7 @@ impl Session {
             tally: Tally::default(),
             started: wall_clock(),
             swept: None,
+            lost_images: false,
             event_at: None,
         };
         Ok(Self {
@@ -220,6 +223,7 @@ impl Session {
         let response = Response::new(settings, journal, now).await;
         let mut state = self.state();
         past.into_iter().for_each(|(minute, attempts, failed)| state.tally.past(minute, attempts, failed));
+        state.detector.count_by_minute();
         state.response = Some(response);
     }
 
@@ -403,6 +407,10 @@ impl Session {
             Task::Services => self.ask_again().await,
             Task::Suspects => self.list_suspects().await,
             Task::Sweep => self.sweep().await,
+            Task::Images => {
+                self.list_images().await;
+                Ok(())
+            }
             Task::Respond => self.respond().await,
         }
     }
@@ -416,6 +424,9 @@ impl Session {
             Wake::NoLog(why) => self.say_no_log(why, say),
             Wake::Docker(FollowItem::Event(event)) => {
                 let at = self.take_text(&text_of(&event));
+                if std::mem::take(&mut self.state().lost_images) {
+                    plan.see_images(Instant::now());
+                }
                 at.into_iter().for_each(|at| self.note_event(at));
             }
             Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),

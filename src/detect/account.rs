@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
+use crate::budget::Pulled;
+use crate::model::{Basis, Cause, ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
 
 /// How long a pull waits for the service that wants its image: a listing of services comes within seconds.
 const EARLY_FOR: Duration = Duration::from_secs(30);
@@ -43,9 +44,28 @@ struct Origin {
 /// A pull of an image that no subject was known to want.
 #[derive(Clone, Debug)]
 pub(super) struct EarlyPull {
+    pub(super) image: ImageKey,
+    pub(super) registry: Box<str>,
+    pub(super) asked: Asked,
+}
+
+/// What an attempt asked whose image is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unpriced {
     pub(super) at: Timestamp,
-    pub(super) origin: u16,
-    pub(super) reference: Box<str>,
+    pub(super) node: u32,
+    pub(super) pulled: Pulled,
+    pub(super) basis: Basis,
+    /// Why the pull failed, where it did.
+    pub(super) cause: Option<Cause>,
+}
+
+/// What was asked, when, by which node, and what that rests on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) at: Timestamp,
+    pub(super) node: u32,
+    pub(super) spend: Spend,
 }
 
 /// Where a count belongs.
@@ -143,6 +163,12 @@ impl Account {
         self.origins.entry(origin).or_default().has_images = true;
     }
 
+    /// Whether a node whose images are known lacks this one.
+    pub(super) fn is_lacking(&self, image: ImageKey) -> bool {
+        let listed = self.origins.iter().filter(|(_, origin)| origin.has_images);
+        listed.into_iter().any(|(number, _)| !self.images.contains(&(*number, image)))
+    }
+
     /// A node has this image; returns whether that is news.
     pub(super) fn add_image(&mut self, origin: u16, image: &ImageRef<'_>) -> bool {
         if self.images.len() >= IMAGES_MAX {
@@ -165,16 +191,15 @@ impl Account {
         if self.early.is_empty() {
             return Vec::new();
         }
-        let is_of =
-            |pull: &EarlyPull| ImageRef::parse(&pull.reference).is_ok_and(|known| ImageKey::of(&known) == image);
-        let (taken, left) = std::mem::take(&mut self.early).into_iter().partition(is_of);
+        let (taken, left) =
+            std::mem::take(&mut self.early).into_iter().partition(|pull: &EarlyPull| pull.image == image);
         self.early = left;
         Vec::from(taken)
     }
 
     /// Takes out the pulls that nobody has wanted for long enough; all of them at the end.
     pub(super) fn take_unwanted(&mut self, now: Option<Timestamp>) -> Vec<EarlyPull> {
-        let is_old = |pull: &EarlyPull| now.is_none_or(|now| now.since(pull.at) > EARLY_FOR);
+        let is_old = |pull: &EarlyPull| now.is_none_or(|now| now.since(pull.asked.at) > EARLY_FOR);
         let old = self.early.iter().take_while(|pull| is_old(pull)).count();
         self.early.drain(..old).collect()
     }

@@ -169,6 +169,11 @@ impl Detector {
         }
     }
 
+    /// From now on attempts, and what they ask of registries, are counted by minute ([`Settings::by_minute`]).
+    pub fn count_by_minute(&mut self) {
+        self.settings.by_minute = true;
+    }
+
     /// Takes an observation of a recording: its time is the time.
     pub fn observe(&mut self, observation: &Observation<'_>) {
         self.take(observation);
@@ -205,7 +210,8 @@ impl Detector {
             Fact::Listing(fact) => self.take_listing(at, fact),
             Fact::Pull { reference } => self.take_pull(at, origin, reference),
             Fact::Image { references } => self.take_image(origin, references),
-            Fact::Engine(_) => {}
+            // Which it was is told by the next listing.
+            Fact::ImageGone | Fact::Engine(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::account::ImageKey;
+use super::account::{ImageKey, Unpriced};
 use super::key::{Key, Slot};
 use super::quota::{Limiter, Quotas};
 use super::run::{Episode, Failure, Run};
@@ -15,6 +15,8 @@ use crate::model::{Cause, CauseCounts, Condition, ImageRef, RestartPolicy, Subje
 const RECENT_MAX: usize = 16;
 /// The longest pause between two starts by an engine's restart policy (moby's `restartmanager.go`).
 const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How many attempts wait for an image to be priced by; what is more has no registry.
+pub(super) const UNPRICED_MAX: usize = 64;
 /// How many orders are remembered.
 const ORDERS_MAX: usize = 4;
 /// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
@@ -42,6 +44,8 @@ pub(super) struct SubjectState {
     /// When its specification was deployed; the epoch while no listing has told.
     pub(super) deployed: Timestamp,
     pub(super) spent: Spent,
+    /// What its attempts asked before any observation told its image; at most [`UNPRICED_MAX`].
+    pub(super) unpriced: Vec<Unpriced>,
     /// How many more attempts it has had than pulls were told of.
     pub(super) pulls_lacking: i64,
     pub(super) policy: Option<Policy>,
@@ -116,6 +120,7 @@ impl SubjectState {
             is_image_new: false,
             deployed: Timestamp::default(),
             spent: Spent::default(),
+            unpriced: Vec::new(),
             pulls_lacking: 0,
             policy: None,
             last_seen: at,

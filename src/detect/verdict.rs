@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::advice::advice;
+use super::advice::{Facts, advice};
 use super::detector::{Detector, hanging_incident};
 use super::key::Slot;
 use super::subject::{SlotHistory, SubjectState};
@@ -186,7 +186,16 @@ impl Detector {
             pulls: cause.is_pull() || (is_asked_again && !pinned),
             nodes: self.node_names(run.nodes()),
             spend: Some(spend),
-            advice: advice(cause, kind, &state.subject.name, pinned),
+            advice: advice(&Facts {
+                cause,
+                kind,
+                name: &state.subject.name,
+                image: &state.image,
+                registry: state.registry(),
+                detail: failing.detail(cause),
+                is_pinned: pinned,
+                is_held: state.is_held,
+            }),
         })
     }
 

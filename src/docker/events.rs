@@ -26,7 +26,7 @@ const STORM_TYPES: [&str; 5] = ["container", "image", "service", "node", "daemon
 /// Left out above all: exec_create, exec_start and exec_die, three for each health check. `health_status` makes moby
 /// match all of these as prefixes (`daemon/events/filter.go: matchEvent`), which is how `health_status: unhealthy`
 /// gets through, and `pull` brings Podman's `pull-error`.
-const STORM_ACTIONS: [&str; 16] = [
+const STORM_ACTIONS: [&str; 18] = [
     "create",
     "start",
     "restart",
@@ -40,6 +40,8 @@ const STORM_ACTIONS: [&str; 16] = [
     "rename",
     "health_status",
     "pull",
+    "untag",
+    "delete",
     "update",
     "reload",
     "shutdown",

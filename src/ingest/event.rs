@@ -264,6 +264,9 @@ fn read_as_docker_writes(line: &str, origin: u16) -> Option<Option<Observation<'
             let fact = Fact::Pull { reference: Cow::Borrowed(id) };
             return Some(Some(Observation { at, origin, fact }));
         }
+        ("image", "untag" | "delete" | "remove") => {
+            return Some(Some(Observation { at, origin, fact: Fact::ImageGone }));
+        }
         ("container", _) => {}
         ("image" | "network" | "volume", _) => return Some(None),
         _ => return None,
@@ -336,6 +339,7 @@ fn fact(event: RawEvent<'_>) -> Option<Fact<'_>> {
             Some(Fact::Container(ContainerFact { id, action, task_id, origin }))
         }
         ("image", "pull") => Some(Fact::Pull { reference: id }),
+        ("image", "untag" | "delete" | "remove") => Some(Fact::ImageGone),
         ("service", action) => {
             let order = match action {
                 "create" => Order::Create,

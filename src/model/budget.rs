@@ -93,6 +93,10 @@ pub struct BudgetStanding {
     pub requests_per_min: f64,
     /// How many of those it lets pass, where that is known.
     pub requests_per_min_max: Option<u64>,
+    /// Services whose image this node lacks, which would not come back here while the registry refuses it: how many, and
+    /// the names of the first ten.
+    #[serde(default)]
+    pub without_image: (u64, Vec<String>),
     /// When the pulls run out; `None` where that cannot be known.
     pub exhaustion: Option<Exhaustion>,
 }

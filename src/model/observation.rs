@@ -29,6 +29,9 @@ pub enum Fact<'a> {
         /// `RepoTags` and `RepoDigests`.
         references: Vec<Cow<'a, str>>,
     },
+    /// `image untag` or `image delete`: the node has one image, or one of its names, less. The event has an id, not the
+    /// name.
+    ImageGone,
     /// A service event: somebody ordered a change. Every manager emits it from its own store.
     Order {
         /// The service's id.

@@ -200,6 +200,28 @@ fn registries(status: &Status) -> Vec<Family> {
         Family::new("squall_registry_pull_limit", Kind::Gauge, "Pulls that a registry allows in its window, if known");
     let mut left =
         Family::new("squall_registry_pull_remaining", Kind::Gauge, "Pulls that are left in that window, if known");
+    let mut own =
+        Family::new("squall_registry_pulls_own", Kind::Gauge, "Pulls of the last window that squall accounts for");
+    let mut others = Family::new(
+        "squall_registry_pulls_others",
+        Kind::Gauge,
+        "Pulls of the window that squall cannot explain: of others behind the same address, if known",
+    );
+    let mut requests = Family::new(
+        "squall_registry_requests_per_minute",
+        Kind::Gauge,
+        "Requests of any kind a minute, over the last ten minutes",
+    );
+    let mut requests_max = Family::new(
+        "squall_registry_requests_per_minute_limit",
+        Kind::Gauge,
+        "Requests of any kind that a registry lets pass in a minute, if known",
+    );
+    let mut gone = Family::new(
+        "squall_registry_exhausted_timestamp_seconds",
+        Kind::Gauge,
+        "When the pulls run out at the earliest, since 1970, if that is known",
+    );
     let named: BTreeMap<String, _> = status
         .registries
         .iter()
@@ -217,9 +239,15 @@ fn registries(status: &Status) -> Vec<Family> {
         if let Some(remaining) = registry.remaining() {
             left.add(&labels, Value::Signed(remaining));
         }
+        let Some(budget) = &registry.budget else { continue };
+        own.add(&labels, Value::Count(budget.own));
+        requests.add(&labels, Value::Number(budget.requests_per_min));
+        budget.others.into_iter().for_each(|count| others.add(&labels, Value::Count(count)));
+        budget.requests_per_min_max.into_iter().for_each(|count| requests_max.add(&labels, Value::Count(count)));
+        registry.exhausted().and_then(secs).into_iter().for_each(|at| gone.add(&labels, at));
     }
     let beyond = gauge("squall_registries_unlabelled", "Registries beyond the cap of series", count(unlabelled as u64));
-    vec![storms, pace, limit, left, beyond]
+    vec![storms, pace, limit, left, own, others, requests, requests_max, gone, beyond]
 }
 
 fn counted<T: Copy + Ord>(

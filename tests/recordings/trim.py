@@ -14,6 +14,7 @@ lines up to it name no task that was not. Services and nodes stay as they were l
 import gzip
 import json
 import pathlib
+import re
 import sys
 
 
@@ -59,6 +60,26 @@ def write(path, lines):
     path.write_bytes(gzip.compress(data, 9, mtime=0))
 
 
+def write_requests(log, target, cut):
+    """What the registry's own log says that each repository was asked for: HEADs and GETs of manifests. The log has
+    whole seconds, so what it has of the last one may have come after the cut: that is said too."""
+    from datetime import datetime
+
+    last = epoch_nanos(cut) // 10**9
+    asked = {}
+    access = re.compile(r'\[([^]]+)\] "(GET|HEAD) /v2/(\S+)/manifests/')
+    for line in log.read_text().splitlines():
+        match = access.search(line)
+        if not match:
+            continue
+        second = int(datetime.strptime(match[1], "%d/%b/%Y:%H:%M:%S %z").timestamp())
+        counts = asked.setdefault(match[3], {"heads": 0, "gets": 0, "in_last_second": 0})
+        if second <= last:
+            counts["heads" if match[2] == "HEAD" else "gets"] += 1
+        counts["in_last_second"] += second == last
+    target.write_text(json.dumps(dict(sorted(asked.items())), indent=1) + "\n")
+
+
 def main():
     source, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     seconds = float(sys.argv[3]) if len(sys.argv) > 3 else 50
@@ -93,6 +114,8 @@ def main():
         write(target / f"{path.name}.gz", kept)
     for name in ("services.json", "nodes.json"):
         (target / name).write_bytes((source / name).read_bytes())
+
+    write_requests(source / "registry.access.log", target.with_name(f"{target.name}.requests.json"), cut)
 
     last = {}
     for task in tasks:

@@ -75,6 +75,11 @@ impl Lab {
         self.env.get(name).unwrap_or_else(|| panic!("the lab's env has no {name}"))
     }
 
+    /// Where all of it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// dockerd's log.
     pub(crate) fn log(&self) -> &str {
         self.var("LOG")
@@ -112,6 +117,11 @@ impl Lab {
     pub(crate) fn docker_says(&self, args: &[&str]) -> Option<String> {
         let output = self.docker_command(args).output().unwrap();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A docker command that goes on by itself, and prints into a file.
+    pub(crate) fn spawn_docker(&self, args: &[&str], out: File) -> Child {
+        self.docker_command(args).stdout(out).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// squall, as somebody who sits at this Docker runs it.

@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// What this node has need not be fetched. A daemon that does not tell is taken to have what is asked for again.
-    async fn list_images(&self) {
+    pub(super) async fn list_images(&self) {
         let mut images: Vec<Vec<u8>> = Vec::new();
         if self.client.images(&mut |object| images.push(object.to_vec())).await.is_err() {
             return;
@@ -238,6 +238,7 @@ impl Session {
                 match &observation.fact {
                     Fact::Node(node) => state.active_nodes += u64::from(node.is_active),
                     Fact::Service(service) => self.note_service(service, &mut state),
+                    Fact::ImageGone => state.lost_images = true,
                     _ => {}
                 }
                 state.detector.take(&observation);

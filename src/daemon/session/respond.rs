@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::daemon::purse::Purse;
+use crate::daemon::tally::Tally;
+use crate::detect::Detector;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
@@ -137,6 +139,21 @@ impl State {
     }
 }
 
+fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tally) {
+    let spends = detector.drain_spend();
+    if !spends.is_empty() {
+        response.journal.note(Entry::Spends(spends));
+    }
+    let minutes = detector.drain_minutes();
+    tally.attempts(&minutes);
+    if !minutes.is_empty() {
+        response.journal.note(Entry::Attempts(minutes));
+        for storm in detector.ongoing().take(STORMS_MAX) {
+            response.journal.note(Entry::Storm(Arc::new(storm)));
+        }
+    }
+}
+
 impl Session {
     /// Takes what the detector has found: for the policy, and for the journal.
     pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
@@ -159,19 +176,17 @@ impl Session {
             response.journal.note(Entry::Reading(reading));
         }
         if response.minutes_at <= Instant::now() {
-            let spends = detector.drain_spend();
-            if !spends.is_empty() {
-                response.journal.note(Entry::Spends(spends));
-            }
             response.minutes_at = Instant::now() + MINUTES_EVERY;
-            let minutes = detector.drain_minutes();
-            tally.attempts(&minutes);
-            if !minutes.is_empty() {
-                response.journal.note(Entry::Attempts(minutes));
-                for storm in detector.ongoing().take(STORMS_MAX) {
-                    response.journal.note(Entry::Storm(Arc::new(storm)));
-                }
-            }
+            keep_counts(detector, response, tally);
+        }
+    }
+
+    /// Takes to the journal what was counted since it was last taken there: the process ends.
+    pub fn keep_counts(&self) {
+        let mut state = self.state();
+        if let State { detector, response: Some(response), tally, .. } = &mut *state {
+            detector.settle_pulls();
+            keep_counts(detector, response, tally);
         }
     }
 

@@ -76,7 +76,10 @@ impl Session {
             storms.add(storm);
         }
         let standings = state.detector.meter().standings(now);
-        standings.into_iter().for_each(|standing| registries.stand(standing));
+        for standing in standings {
+            let without_image = state.detector.without_image(&standing.registry, SPENDERS_MAX);
+            registries.stand(BudgetStanding { without_image, ..standing });
+        }
         let (storms, left_out) = storms.into_vec();
         let counters = state.detector.counters();
         Status {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Detector;
 use crate::detect::incident::{Fault, Refused, SERVICES_MIN};
-use crate::model::{Cause, Finding, FindingKind, RegistryReport, StormState, Subject, Timestamp};
+use crate::model::{Cause, Finding, FindingKind, RegistryReport, StormState, Subject, SubjectKind, Timestamp};
 
 /// How many services a finding names.
 const NAMED_MAX: usize = 5;
@@ -34,6 +34,16 @@ impl Detector {
             .collect();
         reports.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.registry.cmp(&b.registry)));
         reports
+    }
+
+    /// The services of a registry that would not come back on a node that is known to lack their image, while the
+    /// registry refuses it: how many, and the names of the first `max`.
+    pub fn without_image(&self, registry: &str, max: usize) -> (u64, Vec<String>) {
+        let services = self.subjects.iter().flatten().filter(|state| state.subject.kind == SubjectKind::SwarmService);
+        let lacking = services.filter(|state| state.registry() == registry && self.account.is_lacking(state.image_key));
+        let mut names: Vec<&str> = lacking.map(|state| &*state.subject.name).collect();
+        names.sort_unstable();
+        (names.len() as u64, names.into_iter().take(max).map(str::to_owned).collect())
     }
 
     fn report_of(

@@ -5,21 +5,13 @@
 
 use super::Detector;
 use crate::budget::{Engine, Pulled, requests};
-use crate::detect::account::{CountKey, EarlyPull, ImageKey};
+use crate::detect::account::{Asked, CountKey, EarlyPull, ImageKey, Unpriced};
 use crate::detect::cause::{classify_pull, is_intent};
+use crate::detect::subject::UNPRICED_MAX;
 use crate::model::{Basis, Cause, ImageRef, LogFact, Requests, Spend, SpendCount, Spender, Subject, Timestamp};
 
 /// What is fetched of an image beside its manifests is not known: its configuration and one layer at least.
 const LAYERS: u64 = 1;
-
-/// What an attempt asked, and what that rests on.
-struct Asked {
-    at: Timestamp,
-    node: u32,
-    kinds: Requests,
-    pulls: u64,
-    basis: Basis,
-}
 
 impl Detector {
     /// Says whose events and log lines an origin's are. Without it that is learnt from the first that name a node.
@@ -84,11 +76,16 @@ impl Detector {
 
     pub(in crate::detect) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
         let Ok(image) = ImageRef::parse(reference) else { return };
-        if self.account.who_wants(ImageKey::of(&image)).is_empty() {
-            let pull = EarlyPull { at, origin, reference: reference.into() };
-            self.account.keep(pull).into_iter().for_each(|pull| self.count_unwanted(&pull));
-        } else {
-            self.count_pull(at, origin, &image);
+        let pulled = self.outcome_of_pull(at, origin, &image);
+        let asked = self.price(at, self.account.node_of(origin), image.registry, pulled, Basis::Measured);
+        self.count_at(image.registry, &asked);
+        let key = ImageKey::of(&image);
+        match self.who_lacks(key) {
+            Some(index) => self.charge_pull(index, &asked),
+            None => {
+                let pull = EarlyPull { image: key, registry: image.registry.into(), asked };
+                self.account.keep(pull).into_iter().for_each(|pull| self.charge_nobody(&pull));
+            }
         }
     }
 
@@ -106,10 +103,10 @@ impl Detector {
         }
         self.account.want(index, old, key);
         for pull in self.account.take_early(key) {
-            if let Ok(image) = ImageRef::parse(&pull.reference) {
-                self.count_pull(pull.at, pull.origin, &image);
-            }
+            self.charge_pull(index, &pull.asked);
         }
+        let unpriced = self.subject_mut(index).map(|state| std::mem::take(&mut state.unpriced)).unwrap_or_default();
+        unpriced.into_iter().for_each(|asked| self.count(index, asked));
     }
 
     /// A new specification was deployed: a client that resolved its tag asked for the digest (`service create` and
@@ -125,21 +122,23 @@ impl Detector {
         let fetched = Pulled::Fetched { is_index: false, is_pinned: false, layers: 0 };
         let kinds = requests(Engine::Graph, terms.authentication, fetched);
         let kinds = if terms.has_indexes { Requests { blobs: 0, ..kinds } } else { kinds };
-        self.spend(index, &Asked { at, node: 0, kinds, pulls: kinds.manifest_gets, basis: Basis::Assumed });
+        let asked = Asked { at, node: 0, spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
+        let registry = image.registry.to_owned();
+        self.count_at(&registry, &asked);
+        self.charge(index, &asked);
     }
 
     /// A pull failed, as dockerd's log says.
     pub(in crate::detect) fn count_failed_pull(&mut self, index: u32, at: Timestamp, fact: &LogFact<'_>) {
         let attempt = &self.attempts[index as usize];
         let (subject, node) = (attempt.subject, attempt.node);
-        // The line may come before all that tells the image: then it is counted when the attempt is judged.
-        if attempt.facts.accounted || self.subject(subject).is_none_or(|state| state.image.is_empty()) {
+        if attempt.facts.accounted {
             return;
         }
         self.attempts[index as usize].facts.accounted = true;
         let cause = classify_pull(&fact.error);
-        self.count(subject, at, node, failed_pull(cause, &fact.error), Basis::Measured);
-        self.note_failed_pull(subject, at, node, cause);
+        let pulled = failed_pull(cause, &fact.error);
+        self.count(subject, Unpriced { at, node, pulled, basis: Basis::Measured, cause: Some(cause) });
     }
 
     /// An attempt is known to have asked, or not to have; what its node told by itself is counted already.
@@ -169,9 +168,8 @@ impl Detector {
         let at = attempt.ended.unwrap_or(attempt.created).min(self.now.max(attempt.created));
         self.attempts[index as usize].facts.accounted = true;
         if let Some(pulled) = pulled {
-            self.count(subject, at, node, pulled, basis);
+            self.count(subject, Unpriced { at, node, pulled, basis, cause: of_registry });
         }
-        of_registry.into_iter().for_each(|cause| self.note_failed_pull(subject, at, node, cause));
     }
 
     fn note_failed_pull(&mut self, subject: u32, at: Timestamp, node: u32, cause: Cause) {
@@ -184,33 +182,34 @@ impl Detector {
         }
     }
 
-    /// Counts the pulls that nobody has wanted for long, or all that wait.
+    /// The pulls that nobody has wanted for long are nobody's; all that wait, where there is no `now`.
     pub(in crate::detect) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
         for pull in self.account.take_unwanted(now) {
-            self.count_unwanted(&pull);
+            self.charge_nobody(&pull);
         }
     }
 
-    fn count_pull(&mut self, at: Timestamp, origin: u16, image: &ImageRef<'_>) {
-        // Of several that want it, the one whose attempts have the fewest pulls.
-        let wanting = self.account.who_wants(ImageKey::of(image)).iter().copied();
+    /// Nobody is waited for any more: the process ends.
+    pub fn settle_pulls(&mut self) {
+        self.pass_unwanted(None);
+    }
+
+    /// Of the subjects that want an image, the one whose attempts have the fewest pulls.
+    fn who_lacks(&self, image: ImageKey) -> Option<u32> {
         let lack = |index: &u32| self.subject(*index).map_or(i64::MIN, |state| state.pulls_lacking);
-        let Some(index) = wanting.max_by_key(|index| (lack(index), std::cmp::Reverse(*index))) else { return };
+        let wanting = self.account.who_wants(image).iter().copied();
+        wanting.max_by_key(|index| (lack(index), std::cmp::Reverse(*index)))
+    }
+
+    fn charge_pull(&mut self, index: u32, asked: &Asked) {
         if let Some(state) = self.subject_mut(index) {
             state.pulls_lacking -= 1;
         }
-        let pulled = self.outcome_of_pull(at, origin, image);
-        let node = self.account.node_of(origin);
-        self.count(index, at, node, pulled, Basis::Measured);
+        self.charge(index, asked);
     }
 
-    fn count_unwanted(&mut self, pull: &EarlyPull) {
-        let Ok(image) = ImageRef::parse(&pull.reference) else { return };
-        let pulled = self.outcome_of_pull(pull.at, pull.origin, &image);
-        let node = self.account.node_of(pull.origin);
-        let asked = self.price(pull.at, node, image.registry, pulled, Basis::Measured);
-        self.meter.add(asked.at.minute(), image.registry, asked.pulls, asked.kinds.all());
-        self.by_minute(&Subject::nobody(), image.registry, Timestamp::default(), &asked);
+    fn charge_nobody(&mut self, pull: &EarlyPull) {
+        self.by_minute(&Subject::nobody(), &pull.registry, Timestamp::default(), &pull.asked);
     }
 
     /// What an `image pull` event stands for: it comes too when the image was up to date.
@@ -223,11 +222,19 @@ impl Detector {
         }
     }
 
-    fn count(&mut self, index: u32, at: Timestamp, node: u32, pulled: Pulled, basis: Basis) {
-        let Some(state) = self.subject(index) else { return };
-        let registry = state.registry();
-        let asked = self.price(at, node, registry, pulled, basis);
-        self.spend(index, &asked);
+    /// Prices what an attempt asked, and charges its subject with it; once its image is known.
+    fn count(&mut self, index: u32, asked: Unpriced) {
+        let Some(state) = self.subject_mut(index) else { return };
+        if state.image.is_empty() && state.unpriced.len() < UNPRICED_MAX {
+            state.unpriced.push(asked);
+            return;
+        }
+        let registry = state.registry().to_owned();
+        let Unpriced { at, node, pulled, basis, cause } = asked;
+        let asked = self.price(at, node, &registry, pulled, basis);
+        self.count_at(&registry, &asked);
+        self.charge(index, &asked);
+        cause.into_iter().for_each(|cause| self.note_failed_pull(index, at, node, cause));
     }
 
     fn price(&self, at: Timestamp, node: u32, registry: &str, pulled: Pulled, basis: Basis) -> Asked {
@@ -236,20 +243,23 @@ impl Detector {
         let kinds = requests(engine, self.settings.registries.terms(registry).authentication, pulled);
         // A GET that is refused is no pull.
         let pulls = if pulled.is_answered() { kinds.manifest_gets } else { 0 };
-        Asked { at, node, kinds, pulls, basis }
+        Asked { at, node, spend: Spend::of(kinds, pulls, basis) }
     }
 
-    fn spend(&mut self, index: u32, asked: &Asked) {
-        let spend = Spend::of(asked.kinds, asked.pulls, asked.basis);
-        let Some(state) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
-        state.spent.add(asked.at, &spend);
-        self.meter.add(asked.at.minute(), state.registry(), spend.pulls, spend.requests);
+    fn count_at(&mut self, registry: &str, asked: &Asked) {
+        if !asked.spend.is_nothing() {
+            self.meter.add(asked.at.minute(), registry, asked.spend.pulls, asked.spend.requests);
+        }
+    }
+
+    fn charge(&mut self, index: u32, asked: &Asked) {
+        let Some(state) = self.subject_mut(index) else { return };
+        state.spent.add(asked.at, &asked.spend);
         if self.settings.by_minute
-            && !spend.is_nothing()
+            && !asked.spend.is_nothing()
             && let Some(state) = self.subject(index)
         {
-            let registry = state.registry().to_owned();
-            let (subject, deployed) = (state.subject.clone(), state.deployed);
+            let (subject, registry, deployed) = (state.subject.clone(), state.registry().to_owned(), state.deployed);
             self.by_minute(&subject, &registry, deployed, asked);
         }
     }
@@ -265,7 +275,7 @@ impl Detector {
             node: self.node_name(asked.node),
             deployed,
         };
-        self.account.count(key, &Spend::of(asked.kinds, asked.pulls, asked.basis));
+        self.account.count(key, &asked.spend);
     }
 }
 
@@ -282,7 +292,8 @@ fn failed_pull(cause: Cause, text: &str) -> Pulled {
         {
             Pulled::NoCredentials
         }
-        Cause::RegistryQuota | Cause::RegistryAbuse | Cause::RegistryLimit => Pulled::TooMany,
+        Cause::RegistryQuota => Pulled::QuotaSpent,
+        Cause::RegistryAbuse | Cause::RegistryLimit => Pulled::TooMany,
         Cause::RegistryError => Pulled::Broken,
         Cause::RegistryUnreachable => Pulled::Unreachable,
         Cause::DiskFull => Pulled::Fetched { is_index: false, is_pinned: false, layers: LAYERS },

@@ -49,7 +49,7 @@ pub(super) fn registries(status: &Status, now: Timestamp) -> Markup {
     let rows = html! { tbody { @for registry in shown { (registry_row(registry, now)) } } };
     let body = html! {
         @if all.is_empty() { p .empty { "No storm asks a registry." } } @else {
-            (table("registry-list", "What storms ask of each registry", &[Text("Registry"), Figure("Tries per min"), Text("Pulls left"), Text("Runs out"), Text("Asked most by")], &rows))
+            (table("registry-list", "What each registry is asked", &[Text("Registry"), Figure("Requests per min"), Text("Pulls left"), Text("Runs out"), Text("Asked most by")], &rows))
             (left_out((all.len() - shown.len()) as u64, "registry host"))
         }
     };
@@ -62,12 +62,25 @@ fn registry_row(registry: &RegistryStatus, now: Timestamp) -> Markup {
             th .service scope="row" data-label="Registry" {
                 span .name { (visible(&registry.registry)) } span .sub { (many(registry.storms, "storm")) }
             }
-            td .num data-label="Tries per min" { (pace(registry.attempts_per_min)) }
+            td .num data-label="Requests per min" {
+                @match &registry.budget {
+                    Some(budget) => {
+                        (pace(budget.requests_per_min))
+                        @if let Some(most) = budget.requests_per_min_max { span .sub { "of " (grouped(most)) } }
+                    }
+                    None => (pace(registry.attempts_per_min)),
+                }
+            }
             td data-label="Pulls left" { (quota(registry)) }
-            td data-label="Runs out" { @match registry.exhausted() {
-                Some(at) => (moment(at, now)),
-                None => span .dim { "not known" },
-            } }
+            td data-label="Runs out" {
+                @match registry.exhausted() {
+                    Some(at) => (moment(at, now)),
+                    None => span .dim { "not known" },
+                }
+                @if let Some(budget) = registry.budget.as_ref().filter(|budget| budget.without_image.0 > 0) {
+                    span .sub { (many(budget.without_image.0, "service")) " without a local image" }
+                }
+            }
             td .text data-label="Asked most by" {
                 @for (at, (service, per_min)) in registry.spenders.iter().enumerate() {
                     @if at > 0 { ", " } (visible(service)) " " span .dim { (pace(*per_min)) "/min" }
@@ -79,7 +92,9 @@ fn registry_row(registry: &RegistryStatus, now: Timestamp) -> Markup {
 
 fn quota(registry: &RegistryStatus) -> Markup {
     let left = registry.remaining().map(|left| u64::try_from(left).unwrap_or(0));
+    let others = registry.budget.as_ref().and_then(|budget| budget.others).filter(|others| *others > 0);
     html! {
+        @if let Some(others) = others { span .sub { (grouped(others)) " spent by others" } }
         @match (left, registry.limit()) {
             (Some(left), Some(limit)) => {
                 span .quota { (grouped(left)) " of " (grouped(limit)) }

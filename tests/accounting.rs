@@ -1,0 +1,139 @@
+//! What squall says that attempts cost, against what the registry of the recording wrote in its own access log.
+#![expect(clippy::expect_used, reason = "a test panics on a surprise")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::cargo::cargo_bin_cmd;
+use serde_json::Value;
+
+const RECORDING: &str = "tests/recordings/swarm3";
+
+/// What a repository was asked for: its name is its service's.
+#[derive(serde::Deserialize)]
+struct Asked {
+    heads: u64,
+    gets: u64,
+    /// The access log has whole seconds: so many of them may have come after the recording was cut.
+    in_last_second: u64,
+}
+
+fn asked() -> BTreeMap<String, Asked> {
+    let text = fs::read_to_string(format!("{RECORDING}.requests.json")).expect("the registry's counts");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn replay(files: &[PathBuf]) -> Value {
+    let output =
+        cargo_bin_cmd!("squall").arg("replay").args(files).args(["--format", "json"]).output().expect("it runs");
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+/// Per service the HEADs, the GETs, and how many requests were measured, derived and assumed.
+fn stated(report: &Value) -> BTreeMap<String, [u64; 5]> {
+    let figure = |row: &Value, name: &str| row[name].as_u64().expect("a count");
+    let rows = report["spend"].as_array().expect("a list").iter();
+    rows.map(|row| {
+        let figures = ["manifest_heads", "manifest_gets", "measured", "derived", "assumed"];
+        (row["subject"]["name"].as_str().expect("a name").to_owned(), figures.map(|name| figure(row, name)))
+    })
+    .collect()
+}
+
+/// Whether a figure is within 2 %, or 1, of the truth, whose last second may not be in the recording.
+fn is_right(stated: u64, truth: u64, uncertain: u64) -> bool {
+    let slack = (truth / 50).max(1);
+    (truth.saturating_sub(uncertain + slack)..=truth + slack).contains(&stated)
+}
+
+fn assert_right(report: &Value, services: impl Iterator<Item = (String, Asked)>) {
+    let stated = stated(report);
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for (service, asked) in services {
+        let [heads, gets, ..] = stated.get(&service).copied().unwrap_or_default();
+        let is_well = is_right(heads, asked.heads, asked.in_last_second)
+            && is_right(gets, asked.gets, asked.in_last_second)
+            && is_right(heads + gets, asked.heads + asked.gets, asked.in_last_second);
+        if !is_well {
+            wrong.push(format!(
+                "{service}: stated {heads} HEADs and {gets} GETs, was {} and {}",
+                asked.heads, asked.gets
+            ));
+        }
+        compared += 1;
+    }
+    assert!(compared >= 8, "{compared} services");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_service_of_the_recording_costs_what_the_registry_says() {
+    let report = replay(&[RECORDING.into()]);
+    // The image itself was pushed and looked at by hand.
+    assert_right(&report, asked().into_iter().filter(|(service, _)| service != "app"));
+    for (service, [.., measured, derived, assumed]) in stated(&report) {
+        assert_eq!(derived, 0, "{service}: every node is heard");
+        // A client that resolved the tag is in no event.
+        assert!(assumed == 0 || assumed == 4, "{service}: {assumed} assumed");
+        assert!(measured > 0, "{service}");
+    }
+}
+
+#[test]
+fn a_storm_costs_what_its_service_does() {
+    let report = replay(&[RECORDING.into()]);
+    let stated = stated(&report);
+    let storms = report["storms"].as_array().expect("a list");
+    assert!(storms.len() > 9, "{}", storms.len());
+    for storm in storms {
+        let name = storm["subject"]["name"].as_str().expect("a name");
+        let spend = &storm["spend"];
+        assert_eq!(spend["manifest_heads"], stated[name][0], "{name}");
+        assert_eq!(spend["manifest_gets"], stated[name][1], "{name}");
+        let (requests, attempts) = (spend["requests"].as_f64(), storm["attempts"].as_f64());
+        let each = requests.expect("a count") / attempts.expect("a count");
+        let pace = storm["attempts_per_min"].as_f64().expect("a pace") * each;
+        let stated = spend["requests_per_min"].as_f64().expect("a pace");
+        assert!((stated - pace).abs() < 0.2, "{name}: {stated} stated, {pace}");
+    }
+}
+
+/// The task list alone tells what each attempt by tag asks; the log, which is not there, what became of its pull.
+#[test]
+fn without_events_and_logs_what_tasks_ask_is_derived() {
+    let files = ["tasks.ndjson.gz", "services.json", "nodes.json"].map(|name| Path::new(RECORDING).join(name));
+    let report = replay(&files);
+    let by_tag = asked().into_iter().filter(|(service, _)| service.starts_with("s-") && service != "s-exit-pinned");
+    assert_right(&report, by_tag);
+    for (service, [.., measured, _, _]) in stated(&report) {
+        assert_eq!(measured, 0, "{service}");
+    }
+}
+
+/// Each node hears only its own pulls; the tasks of the others stand for theirs.
+#[test]
+fn a_manager_that_hears_one_node_derives_what_the_others_ask() {
+    let names = ["node1.events.ndjson.gz", "node1.dockerd.log.gz", "tasks.ndjson.gz", "services.json", "nodes.json"];
+    let report = replay(&names.map(|name| Path::new(RECORDING).join(name)));
+    let by_tag = asked().into_iter().filter(|(service, _)| service.starts_with("s-") && service != "s-exit-pinned");
+    assert_right(&report, by_tag);
+    let [_, _, measured, derived, _] = stated(&report)["s-mount-global"];
+    assert!(derived > measured && measured > 0, "a third is heard: {measured} measured, {derived} derived");
+}
+
+#[test]
+fn the_incident_is_told_with_its_registry() {
+    let report = replay(&["examples/incident".into()]);
+    let registry = &report["registries"][0];
+    assert_eq!(registry["registry"], "registry.example.com");
+    assert_eq!(registry["refused_as"], "registry-abuse");
+    let refused = registry["refused"].as_str().expect("it was refused");
+    assert!(refused.starts_with("2026-11-21T09:13:"), "the minute in which it was too much: {refused}");
+    assert!(registry["requests_per_min_peak"].as_u64().expect("a count") > 300, "more than it lets pass: {registry}");
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["kind"], &finding["subject"]["kind"]), (&"budget-spent".into(), &"registry".into()));
+    let detail = finding["detail"].as_str().expect("words");
+    assert!(detail.contains("HAP429") && detail.contains("this Swarm asked"), "{detail}");
+}
