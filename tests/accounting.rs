@@ -76,7 +76,7 @@ fn every_service_of_the_recording_costs_what_the_registry_says() {
     for (service, [.., measured, derived, assumed]) in stated(&report) {
         assert_eq!(derived, 0, "{service}: every node is heard");
         // A client that resolved the tag is in no event.
-        assert!(assumed == 0 || assumed == 4, "{service}: {assumed} assumed");
+        assert!(assumed <= 4, "{service}: {assumed} assumed");
         assert!(measured > 0, "{service}");
     }
 }

@@ -107,6 +107,7 @@ fn a_registry_that_fails_unrelated_services_is_one_finding() {
     assert_eq!((&*finding.subject.name, finding.cause.as_str()), ("r.example", "registry-error"));
     assert_eq!((finding.tasks, &*finding.nodes), (12, &["n1".to_owned(), "n2".to_owned()][..]));
     assert!(finding.detail.contains("api, crm_web, lone") && finding.detail.contains("503"), "{}", finding.detail);
+    assert_eq!(finding.since.to_string(), at(2.0));
     assert_eq!(swarm.findings(300), [], "it is over");
 }
 

@@ -609,6 +609,11 @@ fn conform(api: &Value, schema: &Value, value: &Value, at: &str, seen: &mut BTre
         seen.insert(name.to_owned());
         return conform(api, &api["components"]["schemas"][name], value, at, seen);
     }
+    // One of two: something, or null.
+    if let Some([some, null]) = schema["oneOf"].as_array().map(Vec::as_slice) {
+        assert_eq!(null["type"], "null", "{at}");
+        return if value.is_null() { () } else { conform(api, some, value, at, seen) };
+    }
     let kinds: Vec<&str> = match &schema["type"] {
         Value::String(kind) => vec![kind],
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),

@@ -56,8 +56,6 @@ pub enum Pulled {
     Fetched {
         /// Whether the image is for several platforms.
         is_index: bool,
-        /// Whether it was asked for by its digest: then there is nothing to look up.
-        is_pinned: bool,
         /// How many layers were not there.
         layers: u64,
     },
@@ -86,8 +84,8 @@ impl Pulled {
 /// How many HEADs containerd sends in all for one that is answered 429: `resolver.go` tries five times without a pause.
 const CONTAINERD_TRIES: u64 = 5;
 
-/// What a pull asks for.
-pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pulled) -> Requests {
+/// What a pull asks for; of an image that `is_pinned` by its digest there is nothing to look up.
+pub const fn requests(engine: Engine, authentication: Authentication, is_pinned: bool, pulled: Pulled) -> Requests {
     let none = Requests { checks: 0, tokens: 0, manifest_heads: 0, manifest_gets: 0, blobs: 0 };
     let is_bearer = matches!(authentication, Authentication::Bearer);
     let is_open = matches!(authentication, Authentication::None);
@@ -111,8 +109,9 @@ pub const fn requests(engine: Engine, authentication: Authentication, pulled: Pu
         (_, Pulled::NoCredentials) => Requests { checks: 1, tokens: token, ..none },
         (_, pulled) => {
             let is_old = matches!(engine, Engine::GraphBefore20);
-            let is_by_digest = matches!(pulled, Pulled::Fetched { is_pinned: true, .. });
-            let heads = if is_old || is_by_digest { 0 } else { 1 };
+            // Content that is there from another repository is looked up in this one by its digest.
+            let is_looked_up = !is_pinned || matches!(pulled, Pulled::Unchanged);
+            let heads = if is_old || !is_looked_up { 0 } else { 1 };
             let (gets, blobs) = match pulled {
                 Pulled::Unchanged if is_old => (1, 0),
                 Pulled::Unchanged => (0, 0),
@@ -134,7 +133,7 @@ mod tests {
 
     /// Checks, tokens, HEADs, GETs, blobs.
     fn row(engine: Engine, authentication: Authentication, pulled: Pulled) -> [u64; 5] {
-        let asked = requests(engine, authentication, pulled);
+        let asked = requests(engine, authentication, false, pulled);
         [asked.checks, asked.tokens, asked.manifest_heads, asked.manifest_gets, asked.blobs]
     }
 
@@ -144,9 +143,15 @@ mod tests {
         let row = |authentication, pulled| row(Engine::Graph, authentication, pulled);
         assert_eq!(row(Basic, Pulled::Unchanged), [1, 0, 1, 0, 0]);
         assert_eq!(row(Bearer, Pulled::Unchanged), [1, 1, 1, 0, 0]);
-        assert_eq!(row(Bearer, Pulled::Fetched { is_index: false, is_pinned: false, layers: 1 }), [1, 1, 1, 1, 2]);
-        assert_eq!(row(Bearer, Pulled::Fetched { is_index: true, is_pinned: false, layers: 3 }), [1, 1, 1, 2, 4]);
-        assert_eq!(row(Basic, Pulled::Fetched { is_index: false, is_pinned: true, layers: 1 }), [1, 0, 0, 1, 2]);
+        assert_eq!(row(Bearer, Pulled::Fetched { is_index: false, layers: 1 }), [1, 1, 1, 1, 2]);
+        assert_eq!(row(Bearer, Pulled::Fetched { is_index: true, layers: 3 }), [1, 1, 1, 2, 4]);
+        let by_digest = |pulled| {
+            let asked = requests(Engine::Graph, Basic, true, pulled);
+            [asked.checks, asked.tokens, asked.manifest_heads, asked.manifest_gets, asked.blobs]
+        };
+        assert_eq!(by_digest(Pulled::Fetched { is_index: false, layers: 1 }), [1, 0, 0, 1, 2]);
+        assert_eq!(by_digest(Pulled::QuotaSpent), [1, 0, 0, 1, 0]);
+        assert_eq!(by_digest(Pulled::Unchanged), [1, 0, 1, 0, 0], "its content came with another repository");
         for pulled in [Pulled::Refused, Pulled::QuotaSpent] {
             assert_eq!(row(Bearer, pulled), [1, 1, 1, 1, 0], "{pulled:?}");
         }
@@ -171,7 +176,7 @@ mod tests {
         assert_eq!(row(Basic, Pulled::Refused), [0, 0, 2, 0, 0]);
         assert_eq!(row(Basic, Pulled::TooMany), [0, 0, 5, 0, 0]);
         assert_eq!(row(None, Pulled::TooMany), [0, 0, 5, 0, 0]);
-        assert_eq!(row(Basic, Pulled::Fetched { is_index: true, is_pinned: false, layers: 2 }), [0, 0, 2, 2, 3]);
+        assert_eq!(row(Basic, Pulled::Fetched { is_index: true, layers: 2 }), [0, 0, 2, 2, 3]);
     }
 
     #[test]
@@ -191,7 +196,7 @@ mod tests {
 
     #[test]
     fn requests_add_up() {
-        let asked = requests(Engine::Graph, Authentication::Bearer, Pulled::Refused);
+        let asked = requests(Engine::Graph, Authentication::Bearer, false, Pulled::Refused);
         assert_eq!((asked.all(), asked.manifests()), (4, 2));
         assert_eq!([asked, asked * 2].into_iter().sum::<Requests>(), asked * 3);
     }

@@ -21,6 +21,8 @@ const PACE_MIN: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub struct Meter {
     registries: Registries,
+    /// Since when it was counted; `None`: it is not known.
+    watched_since: Option<Timestamp>,
     known: BTreeMap<String, Known>,
 }
 
@@ -29,8 +31,13 @@ struct Known {
     reading: Option<Read>,
     /// Of each minute, oldest first, the pulls and the requests.
     minutes: VecDeque<(Timestamp, u64, u64)>,
-    /// Pulls, all of them.
+    /// Pulls and requests, all of them.
     total: u64,
+    requests: u64,
+    /// The requests of the minute in which there were most, and that minute.
+    peak: (u64, Timestamp),
+    /// The last answer, where that was no budget.
+    answer: Option<BudgetReading>,
 }
 
 /// What a registry said, and what was known then: counts come by the minute, and what comes later was made later.
@@ -46,17 +53,26 @@ struct Read {
 impl Meter {
     /// A meter that has counted nothing.
     pub fn new(registries: Registries) -> Self {
-        Self { registries, known: BTreeMap::new() }
+        Self { registries, watched_since: None, known: BTreeMap::new() }
+    }
+
+    /// It is counted since then: what was pulled before may be squall's own Swarm's, and counts as others'.
+    pub fn watch_since(&mut self, since: Timestamp) {
+        self.watched_since = Some(since);
     }
 
     /// Counts what a minute asked of a registry: what attempts ask, and what a journal remembers.
     pub fn add(&mut self, minute: Timestamp, registry: &str, pulls: u64, requests: u64) {
         let Some(known) = self.known(registry) else { return };
         known.total = known.total.saturating_add(pulls);
+        known.requests = known.requests.saturating_add(requests);
         let place = known.minutes.partition_point(|(at, ..)| *at < minute);
         match known.minutes.get_mut(place) {
             Some(entry) if entry.0 == minute => (entry.1, entry.2) = (entry.1 + pulls, entry.2 + requests),
             _ => known.minutes.insert(place, (minute, pulls, requests)),
+        }
+        if let Some(entry) = known.minutes.get(place).filter(|entry| entry.2 > known.peak.0) {
+            known.peak = (entry.2, entry.0);
         }
         if known.minutes.len() > MINUTES_MAX {
             known.minutes.pop_front();
@@ -68,34 +84,42 @@ impl Meter {
     pub fn read(&mut self, reading: BudgetReading) {
         let terms = self.registries.terms(&reading.registry);
         let Some(known) = self.known(&reading.registry) else { return };
+        let BudgetAnswer::Limited(budget) = &reading.answer else {
+            // A registry that was not reached keeps what it said before; one that states no limit does not.
+            known.reading = known.reading.take().filter(|_| reading.answer != BudgetAnswer::Unlimited);
+            known.answer = Some(reading);
+            return;
+        };
         if known.reading.as_ref().is_some_and(|last| last.reading.at > reading.at) {
             return;
         }
-        let stated = match &reading.answer {
-            BudgetAnswer::Limited(budget) => budget.window(),
-            _ => None,
-        };
-        let window = stated.or(terms.pulls.map(|(_, window)| window));
+        let window = budget.window().or(terms.pulls.map(|(_, window)| window));
         let own = known.pulls(window, reading.at);
-        known.reading = Some(Read { reading, own, total: known.total });
+        // An answer of before this process comes with all that is remembered.
+        let later = known.minutes.iter().filter(|(minute, ..)| *minute > reading.at).map(|(_, pulls, _)| pulls);
+        let total = known.total - later.sum::<u64>();
+        known.reading = Some(Read { reading, own, total });
+        known.answer = None;
     }
 
-    /// Pulls and requests of a registry since then.
-    pub fn asked(&self, registry: &str, since: Timestamp) -> (u64, u64) {
+    /// Pulls of a registry within a window, and its requests of the last minute: of the minute before this one as much
+    /// as falls into it.
+    pub fn asked(&self, registry: &str, window: Option<Duration>, now: Timestamp) -> (u64, u64) {
         let Some(known) = self.known.get(registry) else { return (0, 0) };
-        let late = known.minutes.iter().rev().take_while(|(minute, ..)| *minute >= since.minute());
-        late.fold((0, 0), |(pulls, requests), entry| (pulls + entry.1, requests + entry.2))
+        let requests_of = |minute: Timestamp| {
+            let found = known.minutes.iter().rev().find(|entry| entry.0 == minute);
+            found.map_or(0, |entry| entry.2)
+        };
+        let left = 60_u64.saturating_sub(now.since(now.minute()).as_secs());
+        let before = requests_of(now.minute().minus(MINUTE)) * left / 60;
+        (known.pulls(window, now), requests_of(now.minute()) + before)
     }
 
-    /// Of each registry all pulls and requests that are remembered, and the requests of the minute in which there were
+    /// Of each registry all pulls and requests, and the requests of the minute in which there were
     /// most, with that minute.
     pub fn totals(&self) -> impl Iterator<Item = (&str, u64, u64, (u64, Timestamp))> {
-        self.known.iter().filter_map(|(registry, known)| {
-            let sum = |of: fn(&(Timestamp, u64, u64)) -> u64| known.minutes.iter().map(of).sum::<u64>();
-            // Of equals the first.
-            let peak = known.minutes.iter().rev().max_by_key(|entry| entry.2)?;
-            Some((&**registry, sum(|entry| entry.1), sum(|entry| entry.2), (peak.2, peak.0)))
-        })
+        let asked = self.known.iter().filter(|(_, known)| known.requests > 0);
+        asked.map(|(registry, known)| (&**registry, known.total, known.requests, known.peak))
     }
 
     /// How it stands with each registry that was asked, or that said something, by name.
@@ -121,7 +145,8 @@ impl Meter {
             BudgetAnswer::Limited(budget) => Some((budget, read)),
             _ => None,
         });
-        let is_unlimited = reading.is_some_and(|reading| reading.answer == BudgetAnswer::Unlimited);
+        let is_unlimited = known.answer.as_ref().is_some_and(|reading| reading.answer == BudgetAnswer::Unlimited);
+        let reading = reading.or(known.answer.as_ref());
         let terms_apply = !is_unlimited && stated.is_none();
         let window = stated.and_then(|(budget, _)| budget.window()).or(terms.pulls.map(|(_, window)| window));
         let others = stated.map(|(budget, read)| budget.spent().saturating_sub(read.own));
@@ -135,10 +160,12 @@ impl Meter {
                 Some((budget, _)) => u64::try_from(budget.limit).ok(),
                 None => terms.pulls.filter(|_| terms_apply).map(|(pulls, _)| pulls),
             },
+            terms_from: terms.source.to_owned(),
             remaining: stated.map(|(budget, read)| budget.remaining.saturating_sub_unsigned(known.total - read.total)),
             window_secs: window.filter(|_| !is_unlimited).map(|window| window.as_secs()),
             own: known.pulls(window, now),
             others,
+            watched_since: self.watched_since,
             pulls_per_min,
             requests_per_min,
             requests_per_min_max: terms.requests_per_min,
@@ -148,12 +175,27 @@ impl Meter {
     }
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Known {
     /// Pulls of the window up to a moment.
     fn pulls(&self, window: Option<Duration>, to: Timestamp) -> u64 {
         let from = window.map(|window| to.minus(window).minute());
         let is_in = |minute: Timestamp| minute <= to && from.is_none_or(|from| minute >= from);
         self.minutes.iter().filter(|(minute, ..)| is_in(*minute)).map(|(_, pulls, _)| pulls).sum()
+    }
+
+    /// Pulls a minute, over the last ten minutes and over the last two: a storm that has just begun, or just ended, is in
+    /// the second.
+    fn paces(&self, now: Timestamp) -> (f64, f64) {
+        let from = now.minus(PACE_MIN).minute();
+        let newest = self.minutes.iter().filter(|(minute, ..)| *minute >= from && *minute <= now);
+        let first = newest.clone().find(|entry| entry.1 > 0).map(|entry| entry.0);
+        let pulls: u64 = newest.map(|entry| entry.1).sum();
+        let span = first.map_or(PACE_MIN, |first| now.since(first).clamp(MINUTE, PACE_MIN));
+        #[expect(clippy::cast_precision_loss, reason = "a pace needs no more than 52 bits")]
+        let fast = pulls as f64 * 60.0 / span.as_secs_f64();
+        (self.pace(now).0, fast)
     }
 
     /// Pulls and requests a minute of late.
@@ -170,16 +212,15 @@ impl Known {
 
 /// When it runs out: at the pace that squall sees, and at most as fast as others spent over the window beside it.
 fn runs_out(known: &Known, budget: Budget, read: &Read, now: Timestamp) -> Exhaustion {
-    if budget.remaining.saturating_sub_unsigned(known.total - read.total) <= 0 {
-        return Exhaustion::Now;
-    }
-    let (own, _) = known.pace(now);
+    let left = budget.remaining.saturating_sub_unsigned(known.total - read.total);
+    let (slow, fast) = known.paces(now);
     let others = budget.spent().saturating_sub(read.own);
     #[expect(clippy::cast_precision_loss, reason = "a pace needs no more than 52 bits")]
     let of_others = budget.window().map_or(0.0, |window| others as f64 / (window.as_secs_f64() / 60.0).max(1.0));
     let spent: Vec<(Timestamp, u64)> =
         known.minutes.iter().filter(|(_, pulls, _)| *pulls > 0).map(|(minute, pulls, _)| (*minute, *pulls)).collect();
-    exhaustion(&Outlook { budget, at: read.reading.at, spent: &spent, pace: own..=own + of_others })
+    let budget = Budget { remaining: left, ..budget };
+    exhaustion(&Outlook { budget, at: now, spent: &spent, pace: slow.min(fast)..=slow.max(fast) + of_others })
 }
 
 #[cfg(test)]
@@ -236,6 +277,39 @@ mod tests {
         meter.add(at(0), "docker.io", 30, 90);
         assert_eq!(standing(&meter, 21_500).own, 30);
         assert_eq!(standing(&meter, 21_700).own, 0);
+    }
+
+    #[test]
+    fn a_storm_after_quiet_is_foreseen_at_its_own_pace() {
+        let mut meter = Meter::default();
+        meter.add(at(0), "docker.io", 1, 1);
+        meter.read(limited(420, 100));
+        meter.add(at(480), "docker.io", 60, 240);
+        let truth = at(480 + 100);
+        let Some(Exhaustion::Between { from, .. }) = standing(&meter, 540).exhaustion else { panic!("it runs out") };
+        assert!(from <= truth.plus(Duration::from_secs(4)), "{from} is later than {truth} by more than a tenth");
+        assert!(from > at(540), "{from} is past");
+    }
+
+    #[test]
+    fn a_registry_that_was_not_reached_keeps_what_it_said() {
+        let mut meter = Meter::default();
+        meter.read(limited(0, 50));
+        meter.read(BudgetReading { answer: BudgetAnswer::Failed { why: "timeout".to_owned() }, ..limited(300, 0) });
+        assert_eq!(standing(&meter, 310).remaining, Some(50));
+        meter.read(BudgetReading { answer: BudgetAnswer::Unlimited, ..limited(600, 0) });
+        let found = standing(&meter, 610);
+        assert_eq!((found.remaining, found.limit), (None, None));
+    }
+
+    #[test]
+    fn an_answer_of_before_a_restart_is_less_what_came_after_it() {
+        let mut meter = Meter::default();
+        meter.add(at(0), "docker.io", 10, 10);
+        meter.add(at(600), "docker.io", 20, 20);
+        meter.read(limited(300, 50));
+        let found = standing(&meter, 900);
+        assert_eq!((found.remaining, found.others), (Some(30), Some(40)));
     }
 
     #[test]

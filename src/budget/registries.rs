@@ -33,7 +33,8 @@ pub const HUB_WINDOW: Duration = Duration::from_secs(6 * 3600);
 pub const HUB_REQUESTS_PER_MIN: u64 = 2000;
 
 const UNKNOWN: Terms = Terms {
-    // A registry of one's own mostly wants a password; open or not, it is asked as often.
+    // A registry of one's own mostly wants a password. An open one is asked as often by a graph driver; the containerd
+    // store saves a HEAD.
     authentication: Authentication::Basic,
     pulls: None,
     requests_per_min: None,

@@ -148,7 +148,7 @@ fn words(reading: &BudgetReading) -> String {
 fn outlook(standing: &BudgetStanding) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(others) = standing.others {
-        said.push(format!("{} pulled by this Swarm, {others} by others", standing.own));
+        said.push(format!("{} in the journal, {others} of others or before it", standing.own));
     }
     match standing.exhaustion {
         Some(Exhaustion::Between { from, to: Some(to) }) => {

@@ -34,6 +34,7 @@ const KEPT: &[&[&str]] = &[
     &["DesiredState"],
     &["Status"],
     &["UpdateStatus", "State"],
+    &["UpdateStatus", "StartedAt"],
     &["ServiceStatus"],
     &["ManagerStatus", "Leader"],
     &["Description", "Hostname"],
@@ -52,6 +53,10 @@ const KEPT: &[&[&str]] = &[
     &["Spec", "TaskTemplate", "RestartPolicy"],
     &["Spec", "TaskTemplate", "ForceUpdate"],
     &["Spec", "TaskTemplate", "Resources", "Limits"],
+    &["Id"],
+    &["RepoTags"],
+    &["RepoDigests"],
+    &["Created"],
 ];
 /// The attributes that are kept of an event, or their beginnings: the others are labels.
 const KEPT_ATTRIBUTES: [&str; 16] = [
@@ -83,6 +88,7 @@ async fn record(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit
     let mut files = Files::create(&command.output, &session.info().name)?;
     let mut sensors = Sensors::start(session.client(), session.log());
     let is_manager = session.role() == Role::Manager;
+    files.list_images(session.client()).await?;
     if is_manager {
         files.list(session.client(), "services").await?;
         files.list(session.client(), "nodes").await?;
@@ -195,6 +201,19 @@ impl Files {
         Ok(())
     }
 
+    /// What the node has at the beginning: what is pulled beside it is fetched.
+    async fn list_images(&self, client: &Client) -> anyhow::Result<()> {
+        let mut images = create(&self.directory, &format!("{}.images.ndjson", self.node))?;
+        let mut lines = Vec::new();
+        if let Err(error) = client.images(&mut |object| lines.extend(without_secrets(object))).await {
+            live::complain(&format!("the images of the node are not recorded: {error}"));
+        }
+        for line in lines {
+            writeln!(images, "{line}")?;
+        }
+        Ok(images.flush()?)
+    }
+
     /// Writes a whole listing, one object a line, after those of an earlier one.
     async fn list(&mut self, client: &Client, what: &str) -> anyhow::Result<()> {
         let mut objects = Vec::new();
@@ -270,7 +289,7 @@ fn opened<'f>(
     }
 }
 
-/// What is kept of a task, service or node.
+/// What is kept of a task, service, node or image.
 fn without_secrets(object: &[u8]) -> Option<Value> {
     let object: Value = serde_json::from_slice(object).ok()?;
     let mut kept = json!({});

@@ -266,10 +266,13 @@ fn too_much(registry: &RegistryReport) -> Option<String> {
     let (at, cause) = (registry.refused?, registry.refused_as?);
     let asked = registry.asked_before_refusal.unwrap_or(0);
     let first = format!(
-        "{} has answered 429 ({cause}) since {}, asked {asked} times in the minute before",
+        "{} first answered 429 ({cause}) at {}, asked {asked} times in the minute before",
         registry.registry,
         clock(at)
     );
+    if !registry.is_own {
+        return Some(format!("{first}: that is not what it has had enough of"));
+    }
     let known = registry.detected.filter(|detected| *detected < at);
     Some(match known {
         Some(detected) => format!(

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{By, ListFormat};
 use super::render;
 use crate::journal::History;
-use crate::model::{BudgetAnswer, BudgetReading, Span, Spend, SpendCount, Timestamp};
+use crate::model::{Basis, BudgetAnswer, BudgetReading, Span, Spend, SpendCount, Timestamp};
 
 /// The `schema` of the JSON object.
 const SCHEMA: &str = "squall.spend/1";
@@ -27,6 +27,8 @@ struct Report {
 struct Row {
     key: String,
     registry: String,
+    /// When the deployment began; null where there is more than one, or it is not known.
+    deployed: Option<Timestamp>,
     #[serde(flatten)]
     spend: Spend,
 }
@@ -64,12 +66,16 @@ pub(super) fn print(
 }
 
 fn rows(counts: Vec<SpendCount>, by: By, span: Span) -> Vec<Row> {
-    let mut sums: BTreeMap<(String, String), Spend> = BTreeMap::new();
+    let mut sums: BTreeMap<(String, String, Option<Timestamp>), Spend> = BTreeMap::new();
     for count in counts {
-        *sums.entry((key(&count, by), count.registry)).or_default() += count.spend;
+        let deployed = Some(count.deployed).filter(|at| by == By::Deployment && *at != Timestamp::default());
+        *sums.entry((key(&count, by), count.registry, deployed)).or_default() += count.spend;
     }
     let length = span.to.since(span.from);
-    let row = |((key, registry), spend): ((String, String), Spend)| Row { key, registry, spend: spend.over(length) };
+    let row = |((key, registry, deployed), spend): ((String, String, _), Spend)| {
+        let spend = spend.over(length);
+        Row { key, registry, deployed, spend }
+    };
     let mut rows: Vec<Row> = sums.into_iter().map(row).collect();
     rows.sort_by_key(|row| std::cmp::Reverse((row.spend.pulls, row.spend.requests)));
     rows
@@ -131,7 +137,7 @@ fn table(report: &Report) -> anyhow::Result<()> {
     for window in &report.windows {
         let whose = window.account.as_ref().map_or_else(|| "this address".to_owned(), |account| account.clone());
         render::say(&format!(
-            "{} for {}: {} of {} pulls were left at {}; of those spent {} are in this journal, {} are others'",
+            "{} for {}: {} of {} pulls were left at {}; of those spent {} are in this journal, {} are others' or before it",
             window.registry,
             render::printable(&whose),
             window.remaining,
@@ -146,11 +152,7 @@ fn table(report: &Report) -> anyhow::Result<()> {
 
 /// What most of a figure rests on.
 fn basis(spend: &Spend) -> &'static str {
-    match (spend.measured, spend.derived, spend.assumed) {
-        (_, 0, 0) => "measured",
-        (0, _, 0) => "derived",
-        (0, 0, _) => "assumed",
-        (measured, derived, assumed) if measured * 10 >= (measured + derived + assumed) * 9 => "measured",
-        _ => "mixed",
-    }
+    let parts = [(spend.measured, Basis::Measured), (spend.derived, Basis::Derived), (spend.assumed, Basis::Assumed)];
+    let most = parts.into_iter().find(|(part, _)| part * 10 >= spend.requests * 9);
+    most.map_or("mixed", |(_, basis)| basis.as_str())
 }

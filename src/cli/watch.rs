@@ -153,7 +153,7 @@ fn log(said: &Said) {
             tasks = finding.tasks,
             since = %finding.since,
             detail = %printable(&finding.detail),
-            "waiting"
+            "found"
         ),
         Said::Gap(gap) => warn!(from = %gap.from, to = %gap.to, why = gap.why, "gap"),
         Said::Lost(why) => error!(why = %printable(why), "Docker cannot be reached"),

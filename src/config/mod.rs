@@ -158,10 +158,14 @@ impl fmt::Display for Span {
 /// # Errors
 /// A sentence, when it is none, or is negative.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    // jiff knows no days where daylight saving may make them 23 hours long.
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 86_400));
+    }
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())
-        .ok_or_else(|| format!("`{text}` is no duration: write a number with its unit, as 30s, 1m30s or 2h"))
+        .ok_or_else(|| format!("`{text}` is no duration: write a number with its unit, as 30s, 1m30s, 2h or 5d"))
 }
 
 impl Serialize for Span {
@@ -434,6 +438,8 @@ mod tests {
         let unknown = error("[detect]\nfailure = 5\n");
         assert!(unknown.contains("line 2") && unknown.contains("unknown field `failure`"), "{unknown}");
         assert!(error("[detect]\nper = \"6 parsecs\"").contains("no duration"));
+        assert_eq!(parse_duration("5d"), Ok(Duration::from_secs(5 * 86_400)));
+        assert!(parse_duration("-5d").is_err() && parse_duration("d").is_err());
         assert!(error("[detect]\nper = 5").contains("line 2"));
         assert_eq!(error("[detect]\nfailures = 0"), "detect.failures = 0 is out of its range: 1 to 1000");
         assert_eq!(

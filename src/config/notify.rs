@@ -453,8 +453,11 @@ pub(super) fn render_lists(receivers: &[Receiver], silences: &[Silence], registr
          # time_zone = \"Europe/Berlin\"\n\
          # lasts = \"1h\"\n\
          #\n\
-         # [[registry]]    # what squall budget asks; without any, Docker Hub for this address\n\
+         # [[registry]]    # what squall budget and watch ask; without any, budget asks Docker Hub for this address\n\
          # name = \"docker.io\"\n\
+         # pulls = 5000             # of the plan, where the registry does not say it; window = \"6h\"\n\
+         # requests_per_min = 2000  # what it lets pass\n\
+         # authentication = \"bearer\"    # none, basic or bearer; known of the larger registries\n\
          # login = \"docker\"    # docker's own login; or NAME:PASSWORD from { file = \"...\" } or { env = \"...\" }\n";
     let types = TYPES.join(", ");
     let words = format!(

@@ -102,6 +102,9 @@ impl Registry {
         if !is_count(self.pulls) || !is_count(self.requests_per_min) {
             return failed("pulls and requests_per_min are 1 to 1000000000");
         }
+        if self.window.is_some() && self.pulls.is_none() {
+            return failed("window is that of pulls: write pulls too");
+        }
         if let Some(window) = self.window
             && !(60..=7 * 86_400).contains(&window.0.as_secs())
         {
@@ -122,7 +125,13 @@ pub(super) fn check(registries: &[Registry]) -> Result<(), ConfigError> {
     if registries.len() > REGISTRIES_MAX {
         return Err(bad("[[registry]]".to_owned(), format!("there are more than {REGISTRIES_MAX}")));
     }
-    registries.iter().try_for_each(Registry::check)
+    for (place, registry) in registries.iter().enumerate() {
+        registry.check()?;
+        if registries[..place].iter().any(|other| other.name == registry.name) {
+            return Err(bad(format!("[[registry]] {}", registry.name), "it is there twice: its budget is one login's"));
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for Registry {

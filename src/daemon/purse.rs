@@ -1,5 +1,6 @@
 //! Asks registries what is left, every so often.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,9 +10,9 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use super::clock::wall_clock;
-use crate::budget::{HUB, Meter};
+use crate::budget::HUB;
 use crate::config::{self, Config, Registry};
-use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
+use crate::model::{BudgetAnswer, BudgetReading};
 use crate::registry::{Login, Prober, Target};
 
 /// How often a registry is asked: an answer costs it two requests, and a budget of 100 pulls lasts minutes at least.
@@ -26,33 +27,15 @@ const ANSWERS_MAX: usize = 128;
 pub(super) struct Purse {
     answers: Receiver<BudgetReading>,
     asking: Option<JoinHandle<()>>,
-    past: Past,
-}
-
-/// What the journal remembers of a day.
-#[derive(Debug, Default)]
-pub(super) struct Past {
-    /// The minute, the registry, pulls, requests.
-    pub(super) pulls: Vec<(Timestamp, String, u64, u64)>,
-    pub(super) readings: Vec<BudgetReading>,
 }
 
 impl Purse {
     /// Begins to ask those registries of the configuration that may be asked.
-    pub(super) fn start(config: &Config, past: Past) -> Self {
+    pub(super) fn start(config: &Config) -> Self {
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         let registries: Vec<Registry> = config.registry.iter().filter(|it| it.may_be_asked()).cloned().collect();
         let asking = (!registries.is_empty()).then(|| tokio::spawn(ask(registries, sender)));
-        Self { answers, asking, past }
-    }
-
-    /// Counts what was before this process. Once.
-    pub(super) fn recall(&mut self, meter: &mut Meter) {
-        let Past { pulls, readings } = std::mem::take(&mut self.past);
-        for (minute, registry, pulls, requests) in pulls {
-            meter.add(minute, &registry, pulls, requests);
-        }
-        readings.into_iter().for_each(|reading| meter.read(reading));
+        Self { answers, asking }
     }
 
     /// An answer that has come.
@@ -71,15 +54,27 @@ impl Drop for Purse {
 
 async fn ask(registries: Vec<Registry>, answers: Sender<BudgetReading>) {
     let prober = Prober::new();
+    let mut troubles: BTreeMap<String, Option<String>> = BTreeMap::new();
     loop {
         let mut every = EVERY;
         for registry in &registries {
             // A login is read anew: tokens of helpers expire.
-            let reading = match (&prober, target(registry)) {
-                (Ok(prober), Ok(target)) => prober.ask(&target, wall_clock()).await,
+            let wanted = registry.clone();
+            // A credential helper may wait for a person; nobody else waits for it.
+            let target = tokio::task::spawn_blocking(move || target(&wanted)).await;
+            let reading = match (&prober, target) {
+                (Ok(prober), Ok(Ok(target))) => prober.ask(&target, wall_clock()).await,
                 (Err(error), _) => failed(registry, error.to_string()),
-                (_, Err(error)) => failed(registry, format!("{error:#}")),
+                (_, Ok(Err(error))) => failed(registry, format!("{error:#}")),
+                (_, Err(error)) => failed(registry, error.to_string()),
             };
+            let trouble = trouble_of(&reading.answer);
+            if troubles.get(&registry.name) != Some(&trouble)
+                && let Some(why) = &trouble
+            {
+                tracing::warn!(registry = %registry.name, why = %why, "a registry does not say what is left");
+            }
+            troubles.insert(registry.name.clone(), trouble);
             if reading.answer == BudgetAnswer::TooMany {
                 every = EVERY_REFUSED;
             }
@@ -88,6 +83,15 @@ async fn ask(registries: Vec<Registry>, answers: Sender<BudgetReading>) {
             }
         }
         tokio::time::sleep(every).await;
+    }
+}
+
+/// Why an answer is none; said once per change.
+fn trouble_of(answer: &BudgetAnswer) -> Option<String> {
+    match answer {
+        BudgetAnswer::Limited(_) | BudgetAnswer::Unlimited => None,
+        BudgetAnswer::TooMany => Some("it answers 429".to_owned()),
+        BudgetAnswer::Denied { why } | BudgetAnswer::Failed { why } => Some(why.clone()),
     }
 }
 

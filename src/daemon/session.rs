@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::clock::{DaemonClock, sleep_until, wall_clock};
 use super::plan::{Plan, Task, suspects_every};
-use super::purse::{Past, Purse};
+use super::purse::Purse;
 use super::sensor::{Sensors, Wake, text_of};
 use super::tally::Tally;
 use crate::config::{Config, LogSource};
@@ -223,7 +223,7 @@ impl Session {
         let response = Response::new(settings, journal, now).await;
         let mut state = self.state();
         past.into_iter().for_each(|(minute, attempts, failed)| state.tally.past(minute, attempts, failed));
-        state.detector.count_by_minute();
+        state.detector.count_by_minute(now);
         state.response = Some(response);
     }
 
@@ -231,9 +231,13 @@ impl Session {
     pub async fn meter_budgets(&self, config: &Config, journal: &Journal) {
         let now = self.state().clock.now();
         let since = now.minus(DAY);
+        let pulls = journal.pulls_since(since).await;
         let readings = journal.readings(Span { from: since, to: now }).await;
-        let past = Past { pulls: journal.pulls_since(since).await, readings };
-        self.state().purse = Some(Purse::start(config, past));
+        let mut state = self.state();
+        let meter = state.detector.meter_mut();
+        pulls.into_iter().for_each(|(minute, registry, pulls, requests)| meter.add(minute, &registry, pulls, requests));
+        readings.into_iter().for_each(|reading| meter.read(reading));
+        state.purse = Some(Purse::start(config));
     }
 
     /// What this node is in its Swarm.

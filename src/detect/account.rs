@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use super::key::Key;
+use super::spent::Sum;
 use crate::budget::Pulled;
 use crate::model::{Basis, Cause, ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
 
@@ -12,6 +14,12 @@ const EARLY_FOR: Duration = Duration::from_secs(30);
 const EARLY_MAX: usize = 4096;
 /// How many images of nodes are known; what is beyond it is not known to be there.
 const IMAGES_MAX: usize = 100_000;
+/// How many services that are gone are remembered: their last tasks end within seconds.
+const GONE_MAX: usize = 256;
+/// Pulls of one image that end within this began before the first of them had ended: each fetches by itself.
+const PULLS_TOGETHER: Duration = Duration::from_secs(1);
+/// How many pulls are remembered as told: a daemon remembers 256 events.
+const TOLD_MAX: usize = 4096;
 /// How many counts of a minute wait to be drained; more are dropped and counted.
 const COUNTS_MAX: usize = 100_000;
 /// A task is made some moments before its node asks for its image.
@@ -22,10 +30,29 @@ const PREPARES_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Account {
     wanted: HashMap<ImageKey, Vec<u32>, foldhash::fast::RandomState>,
     origins: BTreeMap<u16, Origin>,
-    images: BTreeSet<(u16, ImageKey)>,
+    /// What is on a node, by origin, and since when; a listing does not tell since when.
+    images: BTreeMap<(u16, ImageKey), Timestamp>,
+    /// The last pulls that were told: two files, or a replay and a stream, may tell of one twice.
+    told: BTreeSet<(Timestamp, u16, ImageKey)>,
+    /// The names of listed images, by the image's id.
+    names: BTreeMap<(u16, Key), Vec<ImageKey>>,
+    /// Services that are gone, of which a task may still be heard.
+    gone: VecDeque<Gone>,
     early: VecDeque<EarlyPull>,
-    counts: BTreeMap<CountKey, Spend>,
+    counts: BTreeMap<CountKey, Sum>,
+    /// What nobody wants, by registry, minute and node.
+    nobodys: BTreeMap<(Box<str>, Timestamp, u32), Sum>,
+    /// Counts of subjects that are gone.
+    resolved: Vec<SpendCount>,
     pub(super) counts_dropped: u64,
+}
+
+/// A service that is gone.
+#[derive(Debug)]
+struct Gone {
+    key: Key,
+    subject: Subject,
+    image: Box<str>,
 }
 
 /// What is known of an origin.
@@ -35,8 +62,10 @@ struct Origin {
     name: Box<str>,
     /// Its node; 0 where that is not known.
     node: u32,
-    /// The first pull that it told of: from then on it tells of every one.
-    hears_pulls_since: Option<Timestamp>,
+    /// Its first event.
+    began: Option<Timestamp>,
+    /// It tells of pulls: then it has told of every one since it began.
+    tells_pulls: bool,
     /// The images of its node were listed.
     has_images: bool,
 }
@@ -68,15 +97,9 @@ pub(super) struct Asked {
     pub(super) spend: Spend,
 }
 
-/// Where a count belongs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct CountKey {
-    pub(super) minute: Timestamp,
-    pub(super) subject: Subject,
-    pub(super) registry: String,
-    pub(super) node: String,
-    pub(super) deployed: Timestamp,
-}
+/// Where a count belongs: the subject, the minute, the node and the deployment. Small, as each subject that storms has
+/// one; what it means is told when it is taken out.
+pub(super) type CountKey = (u32, Timestamp, u32, Timestamp);
 
 /// What is pulled: a repository's digest or tag, by its hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +146,11 @@ impl Account {
         self.origins.entry(origin).or_default().node = node;
     }
 
+    /// Whether a node has an origin of its own, which may tell of its pulls.
+    pub(super) fn is_placed(&self, node: u32) -> bool {
+        node != 0 && self.origins.values().any(|origin| origin.node == node)
+    }
+
     /// An origin is called so.
     pub(super) fn name(&mut self, origin: u16, name: &str) {
         self.origins.entry(origin).or_default().name = name.into();
@@ -141,43 +169,91 @@ impl Account {
 
     /// Whether the pulls of an attempt that was made then on a node were told by themselves.
     pub(super) fn is_heard(&self, node: u32, created: Timestamp) -> bool {
-        let mut origins = self.origins.values();
-        let since = origins.find(|origin| origin.node == node && node != 0).and_then(|origin| origin.hears_pulls_since);
-        since.is_some_and(|since| created.plus(PREPARES_WITHIN) >= since)
+        let mut of_node = self.origins.values().filter(|origin| origin.node == node && node != 0 && origin.tells_pulls);
+        of_node.any(|origin| origin.began.is_some_and(|began| created.plus(PREPARES_WITHIN) >= began))
+    }
+
+    /// An origin told of something.
+    pub(super) fn heard(&mut self, origin: u16, at: Timestamp) {
+        let state = self.origins.entry(origin).or_default();
+        state.began = Some(state.began.map_or(at, |began| began.min(at)));
+    }
+
+    /// Whether a pull was not told before.
+    pub(super) fn is_news(&mut self, at: Timestamp, origin: u16, image: ImageKey) -> bool {
+        let is_news = self.told.insert((at, origin, image));
+        if self.told.len() > TOLD_MAX {
+            self.told.pop_first();
+        }
+        is_news
     }
 
     /// An origin told of a pull. Returns whether the image was fetched, as far as it is known what its node had.
     pub(super) fn pulled(&mut self, origin: u16, at: Timestamp, image: &ImageRef<'_>) -> bool {
         let state = self.origins.entry(origin).or_default();
-        state.hears_pulls_since = Some(state.hears_pulls_since.map_or(at, |since| since.min(at)));
+        state.tells_pulls = true;
         let is_listed = state.has_images;
-        let is_content_there =
-            image.digest.is_some_and(|digest| self.images.contains(&(origin, ImageKey::of_content(digest))));
-        let is_new = self.add_image(origin, image);
-        is_listed && is_new && !is_content_there
+        let content = image.digest.map(ImageKey::of_content);
+        let is_there = |key| self.images.get(&(origin, key)).is_some_and(|since| at.since(*since) > PULLS_TOGETHER);
+        let was_there = [Some(ImageKey::of(image)), content].into_iter().flatten().any(is_there);
+        self.add_image(origin, image, at);
+        is_listed && !was_there
     }
 
-    /// The images of an origin's node are listed from now on.
-    pub(super) fn begin_images(&mut self, origin: u16) {
-        self.images.retain(|(of, _)| *of != origin);
+    /// The images of an origin's node are told that it had when the listing began; what was pulled since stays.
+    pub(super) fn begin_images(&mut self, origin: u16, began: Timestamp) {
+        self.images.retain(|(of, _), since| *of != origin || *since >= began);
+        self.names.retain(|(of, _), _| *of != origin);
+        self.has_images(origin);
+    }
+
+    /// Whether a node whose images are known, and that counts, lacks this one.
+    pub(super) fn is_lacking(&self, image: ImageKey, counts: impl Fn(u32) -> bool) -> bool {
+        let listed = self.origins.iter().filter(|(_, origin)| origin.has_images && counts(origin.node));
+        listed.into_iter().any(|(number, _)| !self.images.contains_key(&(*number, image)))
+    }
+
+    /// The images of an origin's node are told.
+    pub(super) fn has_images(&mut self, origin: u16) {
         self.origins.entry(origin).or_default().has_images = true;
     }
 
-    /// Whether a node whose images are known lacks this one.
-    pub(super) fn is_lacking(&self, image: ImageKey) -> bool {
-        let listed = self.origins.iter().filter(|(_, origin)| origin.has_images);
-        listed.into_iter().any(|(number, _)| !self.images.contains(&(*number, image)))
+    /// A node has this image, since then at the latest.
+    pub(super) fn add_image(&mut self, origin: u16, image: &ImageRef<'_>, since: Timestamp) {
+        if self.images.len() >= IMAGES_MAX {
+            return;
+        }
+        for key in [Some(ImageKey::of(image)), image.digest.map(ImageKey::of_content)].into_iter().flatten() {
+            self.images.entry((origin, key)).or_insert(since);
+        }
     }
 
-    /// A node has this image; returns whether that is news.
-    pub(super) fn add_image(&mut self, origin: u16, image: &ImageRef<'_>) -> bool {
-        if self.images.len() >= IMAGES_MAX {
-            return false;
+    /// A listed image has this name, and this id.
+    pub(super) fn identify(&mut self, origin: u16, id: &str, image: &ImageRef<'_>) {
+        if self.names.len() < IMAGES_MAX {
+            self.names.entry((origin, Key::new(id))).or_default().push(ImageKey::of(image));
         }
-        if let Some(digest) = image.digest {
-            self.images.insert((origin, ImageKey::of_content(digest)));
+    }
+
+    /// An image is gone, or one of its names: none of them is relied on till the next listing.
+    pub(super) fn lose_image(&mut self, origin: u16, id: &str) {
+        for name in self.names.remove(&(origin, Key::new(id))).into_iter().flatten() {
+            self.images.remove(&(origin, name));
         }
-        self.images.insert((origin, ImageKey::of(image)))
+    }
+
+    /// A service is gone.
+    pub(super) fn lose(&mut self, key: Key, subject: Subject, image: Box<str>) {
+        self.gone.push_back(Gone { key, subject, image });
+        if self.gone.len() > GONE_MAX {
+            self.gone.pop_front();
+        }
+    }
+
+    /// What a service was that is gone, and heard of again.
+    pub(super) fn recall(&mut self, key: Key) -> Option<(Subject, Box<str>)> {
+        let place = self.gone.iter().position(|gone| gone.key == key)?;
+        self.gone.remove(place).map(|gone| (gone.subject, gone.image))
     }
 
     /// Keeps a pull that nobody is known to want; returns the one that there is no more room for.
@@ -210,16 +286,51 @@ impl Account {
             self.counts_dropped += 1;
             return;
         }
-        *self.counts.entry(key).or_default() += *spend;
+        self.counts.entry(key).or_default().add(spend);
     }
 
-    /// Takes out what was counted.
-    pub(super) fn drain(&mut self) -> Vec<SpendCount> {
-        let counts = std::mem::take(&mut self.counts).into_iter();
-        let count = |(key, spend): (CountKey, Spend)| {
-            let CountKey { minute, subject, registry, node, deployed } = key;
-            SpendCount { minute, subject, registry, node, deployed, spend }
-        };
-        counts.map(count).collect()
+    /// Counts in a minute what nobody wants.
+    pub(super) fn count_nobodys(&mut self, registry: &str, minute: Timestamp, node: u32, spend: &Spend) {
+        if self.nobodys.len() >= COUNTS_MAX {
+            self.counts_dropped += 1;
+            return;
+        }
+        self.nobodys.entry((registry.into(), minute, node)).or_default().add(spend);
+    }
+
+    /// Takes out the counts of a subject that goes.
+    pub(super) fn counts_of(&mut self, subject: u32) -> Vec<(CountKey, Spend)> {
+        let least = Timestamp::from_nanos(i64::MIN);
+        let of: Vec<CountKey> = self
+            .counts
+            .range((subject, least, 0, least)..)
+            .map(|(key, _)| *key)
+            .take_while(|key| key.0 == subject)
+            .collect();
+        of.into_iter().filter_map(|key| Some((key, self.counts.remove(&key)?.since(Sum::default())))).collect()
+    }
+
+    /// Keeps what a subject that is gone has asked.
+    pub(super) fn resolve(&mut self, count: SpendCount) {
+        if self.resolved.len() < COUNTS_MAX {
+            self.resolved.push(count);
+        } else {
+            self.counts_dropped += 1;
+        }
+    }
+
+    /// Takes out one count, of a subject that is there.
+    pub(super) fn next_count(&mut self) -> Option<(CountKey, Spend)> {
+        self.counts.pop_first().map(|(key, sum)| (key, sum.since(Sum::default())))
+    }
+
+    /// Takes out one count of what nobody wants: registry, minute, node.
+    pub(super) fn next_of_nobody(&mut self) -> Option<((Box<str>, Timestamp, u32), Spend)> {
+        self.nobodys.pop_first().map(|(key, sum)| (key, sum.since(Sum::default())))
+    }
+
+    /// Takes out one count of a subject that is gone.
+    pub(super) fn next_resolved(&mut self) -> Option<SpendCount> {
+        self.resolved.pop()
     }
 }

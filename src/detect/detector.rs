@@ -21,9 +21,7 @@ use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
 use crate::budget::{Engine, Meter};
-use crate::model::{
-    AttemptCount, Fact, FindingKind, Notice, Observation, Pace, Storm, Subject, SubjectKind, Timestamp,
-};
+use crate::model::{AttemptCount, Fact, FindingKind, Notice, Observation, Pace, Storm, SubjectKind, Timestamp};
 
 /// How often what waits is looked at, in event time.
 const WAITING_EVERY: Duration = Duration::from_secs(15);
@@ -68,12 +66,16 @@ pub struct Detector {
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
     /// Attempts and failures by minute and subject, where they are counted.
-    minutes: BTreeMap<(Timestamp, Subject), (u64, u64)>,
+    minutes: BTreeMap<(u32, Timestamp), (u64, u64)>,
+    /// Those of subjects that are gone.
+    minutes_of_gone: Vec<AttemptCount>,
     pub(super) account: Account,
     pub(super) meter: Meter,
     pub(super) incidents: Incidents,
     /// The first event or line of a log.
     began: Option<Timestamp>,
+    /// What is older is neither counted by minute nor metered.
+    pub(super) counted_from: Timestamp,
     listing: Timestamp,
     /// The number of the full listing of tasks under way.
     task_listing: u64,
@@ -87,6 +89,8 @@ pub(super) struct NodeName {
     pub(super) id: Box<str>,
     pub(super) hostname: Box<str>,
     pub(super) engine: Box<str>,
+    /// It is ready, and takes tasks.
+    pub(super) is_active: bool,
     /// How it pulls, where the daemon told.
     pub(super) store: Option<Engine>,
 }
@@ -158,10 +162,12 @@ impl Detector {
             ended: VecDeque::new(),
             notices: VecDeque::new(),
             minutes: BTreeMap::new(),
+            minutes_of_gone: Vec::new(),
             account: Account::default(),
             meter,
             incidents: Incidents::default(),
             began: None,
+            counted_from: Timestamp::from_nanos(i64::MIN),
             listing: Timestamp::from_nanos(i64::MIN),
             task_listing: 0,
             generation: 0,
@@ -169,9 +175,12 @@ impl Detector {
         }
     }
 
-    /// From now on attempts, and what they ask of registries, are counted by minute ([`Settings::by_minute`]).
-    pub fn count_by_minute(&mut self) {
+    /// Counts attempts, and what they ask of registries, by minute ([`Settings::by_minute`]): those since `from`, as
+    /// what was before it the daemon before has counted, or nobody has.
+    pub fn count_by_minute(&mut self, from: Timestamp) {
         self.settings.by_minute = true;
+        self.counted_from = from;
+        self.meter.watch_since(from);
     }
 
     /// Takes an observation of a recording: its time is the time.
@@ -209,9 +218,9 @@ impl Detector {
             Fact::Order { service_id, service_name, order } => self.take_order(at, service_id, service_name, *order),
             Fact::Listing(fact) => self.take_listing(at, fact),
             Fact::Pull { reference } => self.take_pull(at, origin, reference),
-            Fact::Image { references } => self.take_image(origin, references),
-            // Which it was is told by the next listing.
-            Fact::ImageGone | Fact::Engine(_) => {}
+            Fact::Image { id, references } => self.take_image(origin, id, references),
+            Fact::ImageGone { id } => self.account.lose_image(origin, id),
+            Fact::Engine(_) => {}
         }
     }
 
@@ -314,13 +323,21 @@ impl Detector {
         std::mem::take(&mut self.notices).into_iter()
     }
 
-    /// Takes out what was counted by minute ([`Settings::by_minute`]). A minute may come again: its counts are to be
-    /// added.
-    pub fn drain_minutes(&mut self) -> Vec<AttemptCount> {
-        let minutes = std::mem::take(&mut self.minutes).into_iter();
-        minutes
-            .map(|((minute, subject), (attempts, failed))| AttemptCount { minute, subject, attempts, failed })
-            .collect()
+    /// Takes out what was counted by minute ([`Settings::by_minute`]), `max` counts at most. A minute may come again: its
+    /// counts are to be added.
+    pub fn drain_minutes(&mut self, max: usize) -> Vec<AttemptCount> {
+        let mut counts = Vec::new();
+        while counts.len() < max {
+            if let Some(count) = self.minutes_of_gone.pop() {
+                counts.push(count);
+            } else if let Some(((index, minute), (attempts, failed))) = self.minutes.pop_first() {
+                let subject = self.subject(index).map(|state| state.subject.clone());
+                counts.extend(subject.map(|subject| AttemptCount { minute, subject, attempts, failed }));
+            } else {
+                break;
+            }
+        }
+        counts
     }
 
     /// The storm of a subject, as it is now.
@@ -341,9 +358,6 @@ impl Detector {
     /// was before it.
     pub fn restate(&mut self) {
         self.notices.clear();
-        // The daemon before it has counted them, or nobody has.
-        self.account.drain();
-        self.meter = Meter::new(self.settings.registries.clone());
         let ongoing: Vec<u32> = self.storming.iter().copied().collect();
         for index in ongoing {
             self.announce_onset(index);

@@ -1,7 +1,7 @@
 //! Whether it is a registry that fails, or a budget that is spent: services that have nothing to do with one another
 //! cannot pull, at once.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{Cause, Timestamp};
@@ -10,26 +10,29 @@ use crate::model::{Cause, Timestamp};
 const WITHIN: Duration = Duration::from_secs(120);
 /// After so long without a refusal the next one begins anew.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
-/// How many failed pulls of a registry are remembered.
-const FAILED_MAX: usize = 256;
+/// How many services and nodes of a registry are told apart; of more the one that failed longest ago is forgotten.
+const FAILED_MAX: usize = 1024;
 /// How many registries are told apart; of more none is judged.
 const REGISTRIES_MAX: usize = 1000;
 /// How many services it takes: two may have a mistake in common.
 pub(super) const SERVICES_MIN: usize = 3;
 
-/// A pull that a registry did not serve.
+/// The pulls of a service on a node that a registry did not serve of late.
 #[derive(Clone, Copy, Debug)]
 struct Failed {
-    at: Timestamp,
-    subject: u32,
-    node: u32,
+    last: Timestamp,
     cause: Cause,
+    count: u64,
 }
 
 /// What a registry did not serve.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    failed: VecDeque<Failed>,
+    /// By subject and node.
+    failed: BTreeMap<(u32, u32), Failed>,
+    last: Option<Timestamp>,
+    /// Since when it fails, without a longer pause than [`WITHIN`].
+    onset: Timestamp,
     refused: Option<Refused>,
     last_refused: Timestamp,
 }
@@ -68,9 +71,17 @@ impl Incidents {
             return;
         }
         let faults = self.registries.entry(registry.into()).or_default();
-        faults.failed.push_back(Failed { at, subject, node, cause });
-        if faults.failed.len() > FAILED_MAX {
-            faults.failed.pop_front();
+        if faults.last.is_none_or(|last| at.since(last) > WITHIN) {
+            faults.onset = at;
+        }
+        faults.last = faults.last.max(Some(at));
+        let failed = faults.failed.entry((subject, node)).or_insert(Failed { last: at, cause, count: 0 });
+        let count = if at.since(failed.last) > WITHIN { 1 } else { failed.count + 1 };
+        *failed = Failed { last: failed.last.max(at), cause, count };
+        if faults.failed.len() > FAILED_MAX
+            && let Some(oldest) = faults.failed.iter().min_by_key(|(_, failed)| failed.last).map(|(key, _)| *key)
+        {
+            faults.failed.remove(&oldest);
         }
     }
 
@@ -93,7 +104,7 @@ impl Incidents {
     /// A subject is gone; its number will be another's.
     pub(super) fn forget(&mut self, subject: u32) {
         for faults in self.registries.values_mut() {
-            faults.failed.retain(|failed| failed.subject != subject);
+            faults.failed.retain(|(of, _), _| *of != subject);
         }
     }
 
@@ -105,16 +116,16 @@ impl Incidents {
 
 impl Faults {
     fn now(&self, now: Timestamp) -> Option<Fault> {
-        let late = || self.failed.iter().filter(|failed| now.since(failed.at) <= WITHIN);
+        let late = || self.failed.iter().filter(|(_, failed)| now.since(failed.last) <= WITHIN);
         let mut causes: BTreeMap<Cause, u64> = BTreeMap::new();
-        late().for_each(|failed| *causes.entry(failed.cause).or_default() += 1);
+        late().for_each(|(_, failed)| *causes.entry(failed.cause).or_default() += failed.count);
         let cause = causes.iter().max_by_key(|(cause, count)| (**count, std::cmp::Reverse(**cause)))?.0;
         Some(Fault {
             cause: *cause,
-            since: late().map(|failed| failed.at).min()?,
-            tasks: late().count() as u64,
-            subjects: late().map(|failed| failed.subject).collect(),
-            nodes: late().map(|failed| failed.node).filter(|node| *node != 0).collect(),
+            since: self.onset,
+            tasks: late().map(|(_, failed)| failed.count).sum(),
+            subjects: late().map(|((subject, _), _)| *subject).collect(),
+            nodes: late().map(|((_, node), _)| *node).filter(|node| *node != 0).collect(),
         })
     }
 }

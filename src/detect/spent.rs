@@ -28,7 +28,7 @@ impl Sum {
         ]
     }
 
-    fn add(&mut self, spend: &Spend) {
+    pub(super) fn add(&mut self, spend: &Spend) {
         for (sum, more) in self.0.iter_mut().zip(Self::of(spend)) {
             *sum = sum.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         }

@@ -39,6 +39,10 @@ pub(super) struct SubjectState {
     pub(super) image: Box<str>,
     /// The key of `image`, once it is among those that are wanted.
     pub(super) image_key: ImageKey,
+    /// The key of the image in the specification: a task may have another, before or after it.
+    pub(super) spec_image: ImageKey,
+    /// It was deployed by tag, and nothing has pulled for it since.
+    pub(super) is_new: bool,
     /// `image` has changed since.
     pub(super) is_image_new: bool,
     /// When its specification was deployed; the epoch while no listing has told.
@@ -117,6 +121,8 @@ impl SubjectState {
             key,
             image: "".into(),
             image_key: ImageKey::default(),
+            spec_image: ImageKey::default(),
+            is_new: false,
             is_image_new: false,
             deployed: Timestamp::default(),
             spent: Spent::default(),

@@ -114,7 +114,8 @@ impl Detector {
         for (place, finding) in findings.iter().enumerate() {
             let index = self.index_of(finding.subject.kind, &finding.subject.id);
             if finding.kind == FindingKind::HangingPull
-                && let Some(state) = index.and_then(|index| self.subject(index))
+                && let Some(state) =
+                    index.and_then(|index| self.subject(index)).filter(|state| !state.registry().is_empty())
             {
                 registries.entry(state.registry()).or_default().push(place);
             }

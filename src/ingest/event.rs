@@ -265,7 +265,7 @@ fn read_as_docker_writes(line: &str, origin: u16) -> Option<Option<Observation<'
             return Some(Some(Observation { at, origin, fact }));
         }
         ("image", "untag" | "delete" | "remove") => {
-            return Some(Some(Observation { at, origin, fact: Fact::ImageGone }));
+            return Some(Some(Observation { at, origin, fact: Fact::ImageGone { id: Cow::Borrowed(id) } }));
         }
         ("container", _) => {}
         ("image" | "network" | "volume", _) => return Some(None),
@@ -339,7 +339,7 @@ fn fact(event: RawEvent<'_>) -> Option<Fact<'_>> {
             Some(Fact::Container(ContainerFact { id, action, task_id, origin }))
         }
         ("image", "pull") => Some(Fact::Pull { reference: id }),
-        ("image", "untag" | "delete" | "remove") => Some(Fact::ImageGone),
+        ("image", "untag" | "delete" | "remove") => Some(Fact::ImageGone { id }),
         ("service", action) => {
             let order = match action {
                 "create" => Order::Create,

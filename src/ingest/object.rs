@@ -100,6 +100,7 @@ fn service(object: &Value) -> Read {
         version: number(object, "/Version/Index"),
         created,
         updated: time(object, "/UpdatedAt").unwrap_or(created),
+        rolled_out: time(object, "/UpdateStatus/StartedAt"),
         mode,
         image: text(object, "/Spec/TaskTemplate/ContainerSpec/Image"),
         restart: restart_policy(object.pointer("/Spec/TaskTemplate/RestartPolicy")),
@@ -134,7 +135,8 @@ fn image(object: &Value) -> Read {
     // What has lost its name is listed as <none>.
     let is_name = |name: &&str| !name.contains('<');
     let references = names.flatten().filter_map(Value::as_str).filter(is_name);
-    Ok((at, Fact::Image { references: references.map(|name| Cow::Owned(name.to_owned())).collect() }))
+    let id = text(object, "/Id");
+    Ok((at, Fact::Image { id, references: references.map(|name| Cow::Owned(name.to_owned())).collect() }))
 }
 
 fn container(object: &Value) -> Read {

@@ -28,6 +28,8 @@ pub struct History {
     connection: Connection,
     path: PathBuf,
     unread: Cell<u64>,
+    /// An older squall writes it, or did: it has none.
+    has_spends: bool,
 }
 
 /// Why there is no history.
@@ -176,7 +178,10 @@ impl History {
         }
         .map_err(|source| failure(&path, source))?;
         match kind {
-            Kind::Known => Ok(Self { connection, path, unread: Cell::new(0) }),
+            Kind::Known => {
+                let has_spends = schema::has_spends(&connection).map_err(|source| failure(&path, source))?;
+                Ok(Self { connection, path, unread: Cell::new(0), has_spends })
+            }
             Kind::Empty => Err(HistoryError::Absent { path }),
             Kind::Newer(found) => Err(HistoryError::Newer { path, found, known: schema::version() }),
             Kind::Foreign => Err(HistoryError::Foreign { path }),
@@ -208,6 +213,9 @@ impl History {
     /// # Errors
     /// When the file cannot be read.
     pub fn spends(&self, span: Span) -> Result<Vec<SpendCount>, HistoryError> {
+        if !self.has_spends {
+            return Ok(Vec::new());
+        }
         self.told(self.reader().spends(span))
     }
 
@@ -216,6 +224,9 @@ impl History {
     /// # Errors
     /// When the file cannot be read.
     pub fn pulls_since(&self, since: Timestamp) -> Result<Vec<(Timestamp, String, u64, u64)>, HistoryError> {
+        if !self.has_spends {
+            return Ok(Vec::new());
+        }
         self.told(self.reader().pulls_since(since))
     }
 
@@ -224,6 +235,9 @@ impl History {
     /// # Errors
     /// When the file cannot be read.
     pub fn readings(&self, span: Span) -> Result<Vec<BudgetReading>, HistoryError> {
+        if !self.has_spends {
+            return Ok(Vec::new());
+        }
         self.told(self.reader().readings(span))
     }
 

@@ -27,11 +27,11 @@ const BYTES_MIN: u64 = 1 << 20;
 /// What goes, table by table, in this order. `:before` is the bound; of what a restart may ask for, `:aged` is the
 /// bound of age, and what came after `:day` is not touched.
 const ROWS: [&str; 8] = [
-    "DELETE FROM attempts WHERE (minute, subject) IN
-        (SELECT minute, subject FROM attempts WHERE minute < :before ORDER BY minute LIMIT :limit)",
     "DELETE FROM spends WHERE (minute, subject, registry, node, deployed) IN
         (SELECT minute, subject, registry, node, deployed FROM spends
         WHERE minute < :before ORDER BY minute LIMIT :limit)",
+    "DELETE FROM attempts WHERE (minute, subject) IN
+        (SELECT minute, subject FROM attempts WHERE minute < :before ORDER BY minute LIMIT :limit)",
     "DELETE FROM readings WHERE (at, registry) IN
         (SELECT at, registry FROM readings WHERE at < :before ORDER BY at LIMIT :limit)",
     "DELETE FROM evidence WHERE (decision, place) IN

@@ -76,7 +76,7 @@ impl Loop {
         };
         // With a token: as Docker Hub, and at worst any other, wants it.
         let pulled = if is_pinned { Pulled::Nothing } else { Pulled::Refused };
-        let asked = requests(Engine::Graph, Authentication::Bearer, pulled);
+        let asked = requests(Engine::Graph, Authentication::Bearer, is_pinned, pulled);
         Some(Self { slots, period: period(policy), tries_max, asked })
     }
 

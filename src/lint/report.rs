@@ -110,8 +110,8 @@ impl Assumption {
                  registry refused that too"
             }
             Self::RefusedPull => {
-                "each try asks for its tag and is refused: 4 requests of a graph driver, one of them a counted pull; \
-                 where the image is present and the container fails, 3 requests and no pull"
+                "each try asks for its tag and is refused: 4 requests of a graph driver, one of them a GET that may count \
+                 as a pull; where the image is present and the container fails, 3 requests and no pull"
             }
             Self::PresentDigest => "a digest is present on the nodes: a try asks for nothing",
             Self::NoRestart => "what has no restart, or no slot, costs nothing again",

@@ -79,14 +79,20 @@ pub struct BudgetStanding {
     pub asked: Option<Timestamp>,
     /// Pulls that it allows within a window: as it said, or else as is known of it or configured.
     pub limit: Option<u64>,
+    /// Where the limits are from that it did not state itself.
+    pub terms_from: String,
     /// How many are left: as it said, less what squall has seen spent since; `None` where it said nothing.
     pub remaining: Option<i64>,
     /// The window, in seconds.
     pub window_secs: Option<u64>,
     /// Pulls of the last window that squall accounts for.
     pub own: u64,
-    /// Pulls of the window before it was asked that squall cannot explain: of others behind the same address.
+    /// Pulls of the window before it was asked that squall cannot explain: of others behind the same address, and of what
+    /// was before [`watched_since`](Self::watched_since).
     pub others: Option<u64>,
+    /// Since when this process counts; what the journal remembers counts too. `None`: that is not known.
+    #[serde(default)]
+    pub watched_since: Option<Timestamp>,
     /// Pulls a minute of late.
     pub pulls_per_min: f64,
     /// Requests of any kind a minute of late.

@@ -48,6 +48,9 @@ impl<'a> ImageRef<'a> {
         if text.is_empty() {
             return Err(ImageRefError::Empty);
         }
+        if text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_hex)) {
+            return Err(ImageRefError::ImageId);
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(check(digest, is_digest)?)),
             None => (text, None),
@@ -214,6 +217,7 @@ mod tests {
     fn refuses_what_docker_refuses() {
         check("", "an image reference is empty");
         check(&"a1".repeat(32), "an image id, not a reference");
+        check(&format!("sha256:{}", "a1".repeat(32)), "an image id, not a reference");
         for text in [
             "Nginx",
             "a/B",

@@ -26,12 +26,16 @@ pub enum Fact<'a> {
     },
     /// One image of a node's listing.
     Image {
+        /// `Id`.
+        id: Cow<'a, str>,
         /// `RepoTags` and `RepoDigests`.
         references: Vec<Cow<'a, str>>,
     },
-    /// `image untag` or `image delete`: the node has one image, or one of its names, less. The event has an id, not the
-    /// name.
-    ImageGone,
+    /// `image untag` or `image delete`: the node has one image, or one of its names, less.
+    ImageGone {
+        /// `Actor.ID`: the image's id. The event has not the name.
+        id: Cow<'a, str>,
+    },
     /// A service event: somebody ordered a change. Every manager emits it from its own store.
     Order {
         /// The service's id.
@@ -357,6 +361,8 @@ pub struct ServiceFact<'a> {
     pub created: Timestamp,
     /// `UpdatedAt`.
     pub updated: Timestamp,
+    /// `UpdateStatus.StartedAt`: when its tasks were last changed, where they were.
+    pub rolled_out: Option<Timestamp>,
     /// `Spec.Mode`.
     pub mode: Mode,
     /// `Spec.TaskTemplate.ContainerSpec.Image`.

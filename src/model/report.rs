@@ -51,12 +51,15 @@ pub struct RegistryReport {
     pub peak_at: Timestamp,
     /// When the first storm that asks it was detected.
     pub detected: Option<Timestamp>,
-    /// When it first answered that it was asked too often: what was stopped before this would have kept it answering.
+    /// When it first answered that it was asked too often. Where [`is_own`](Self::is_own), what was stopped before this
+    /// would have kept it answering.
     pub refused: Option<Timestamp>,
     /// In what way it answered so.
     pub refused_as: Option<Cause>,
     /// Requests of the minute before it did.
     pub asked_before_refusal: Option<u64>,
+    /// Whether these are what it has had enough of, as far as its limit is known.
+    pub is_own: bool,
 }
 
 /// A span of time.
@@ -120,7 +123,7 @@ pub struct Finding {
     pub cause: Cause,
     /// Since when the oldest of its tasks waits.
     pub since: Timestamp,
-    /// How many tasks wait, or failed to pull of late.
+    /// How many tasks wait, or failed to pull since then without a pause of two minutes.
     pub tasks: u64,
     /// The engine's own words; at most 512 bytes.
     pub detail: String,

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// The `schema` of a [`Status`]: it changes when a field changes its meaning or goes.
-pub const STATUS_SCHEMA: &str = "squall.api/1";
+pub const STATUS_SCHEMA: &str = "squall.api/2";
 /// How many storms a [`Status`] has; the others are counted.
 pub const STATUS_STORMS_MAX: usize = 500;
 

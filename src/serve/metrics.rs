@@ -127,7 +127,11 @@ fn storms(status: &Status) -> Vec<Family> {
         pace,
         failed,
         gauge("squall_calm_subjects", "Subjects that were judged and found calm", count(status.calm)),
-        gauge("squall_findings", "What waits and ought not to", count(status.findings.len() as u64)),
+        gauge(
+            "squall_findings",
+            "What waits and ought not to, and registries in trouble",
+            count(status.findings.len() as u64),
+        ),
         counter("squall_attempts", "Attempts that ended", totals.attempts),
         counter("squall_failed_attempts", "Attempts that failed", totals.failed),
         Family::new(

@@ -298,6 +298,7 @@ fn read_service(object: &Value) -> ServiceFact<'static> {
         has_memory_limit: fact.has_memory_limit,
         labels: fact.labels.into_iter().map(|(name, value)| (own(name), own(value))).collect(),
         running_and_desired: fact.running_and_desired,
+        rolled_out: fact.rolled_out,
     }
 }
 

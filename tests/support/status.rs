@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use squall::model::{
-    Action, BudgetStanding, Cause, CauseCounts, Check, DeliveryOutcome, Exhaustion, Finding, FindingKind, Gap, Health,
-    HistoryBucket, Outcome, QuarantineStatus, ReceiverStatus, Refusal, RegistryStatus, STATUS_SCHEMA, Status, Storm,
-    StormState, Subject, SubjectKind, Timestamp, Totals,
+    Action, Basis, BudgetStanding, Cause, CauseCounts, Check, DeliveryOutcome, Exhaustion, Finding, FindingKind, Gap,
+    Health, HistoryBucket, Outcome, QuarantineStatus, ReceiverStatus, Refusal, RegistryStatus, Requests, STATUS_SCHEMA,
+    Spend, Status, Storm, StormState, Subject, SubjectKind, Timestamp, Totals,
 };
 
 /// The time on this machine's clock.
@@ -48,7 +48,10 @@ pub fn storm(at: Timestamp, name: &str, cause: Cause, failed: u64, per_min: f64,
         pinned: false,
         pulls: cause.is_pull(),
         nodes: vec!["worker-1".to_owned()],
-        spend: None,
+        spend: cause.is_pull().then(|| {
+            let kinds = Requests { checks: 1, manifest_heads: 1, manifest_gets: 1, ..Requests::default() };
+            Spend::of(kinds * (failed + 3), 0, Basis::Measured).at_pace(failed + 3, per_min)
+        }),
         advice: "look at its log: docker service logs NAME".to_owned(),
     }
 }
@@ -186,6 +189,11 @@ fn registries(at: Timestamp) -> Vec<RegistryStatus> {
                 registry: "docker.io".to_owned(),
                 limit: Some(200),
                 remaining: Some(31),
+                own: 111,
+                others: Some(58),
+                requests_per_min: 198.9,
+                requests_per_min_max: Some(2000),
+                without_image: (6, vec!["shop_search".to_owned()]),
                 exhaustion: Some(Exhaustion::Between { from: at.plus(mins(6)), to: None }),
                 ..BudgetStanding::default()
             }),

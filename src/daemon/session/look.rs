@@ -49,6 +49,8 @@ impl Session {
         let has_past = self.state().has_past;
         if !has_past {
             self.read_past().await?;
+            // In the past images came that have gone since.
+            self.list_images().await;
         }
         self.judge_what_was_seen(has_past);
         if !has_past {
@@ -69,8 +71,6 @@ impl Session {
                 state.detector.end_listing();
             }
             state.detector.restate();
-            let State { detector, purse, .. } = &mut *state;
-            purse.iter_mut().for_each(|purse| purse.recall(detector.meter_mut()));
         }
         state.is_stale = false;
     }
@@ -94,11 +94,12 @@ impl Session {
 
     /// What this node has need not be fetched. A daemon that does not tell is taken to have what is asked for again.
     pub(super) async fn list_images(&self) {
+        let began = self.state().clock.now();
         let mut images: Vec<Vec<u8>> = Vec::new();
         if self.client.images(&mut |object| images.push(object.to_vec())).await.is_err() {
             return;
         }
-        self.state().detector.begin_images(ORIGIN);
+        self.state().detector.begin_images(ORIGIN, began);
         images.iter().for_each(|image| self.take_object(image));
     }
 
@@ -238,7 +239,7 @@ impl Session {
                 match &observation.fact {
                     Fact::Node(node) => state.active_nodes += u64::from(node.is_active),
                     Fact::Service(service) => self.note_service(service, &mut state),
-                    Fact::ImageGone => state.lost_images = true,
+                    Fact::ImageGone { .. } => state.lost_images = true,
                     _ => {}
                 }
                 state.detector.take(&observation);

@@ -38,8 +38,11 @@ const LET_GO_SINCE: Duration = Duration::from_secs(30 * 86_400);
 const STOPPED_EVERY: Duration = Duration::from_secs(10);
 /// How often the attempts of each minute go to the journal, with the storms as they are by then.
 const MINUTES_EVERY: Duration = Duration::from_secs(10);
-/// How many storms go with them.
-const STORMS_MAX: usize = 1000;
+/// How many counts go at a time, and how many storms: turn by turn, as their onset and end go at once.
+const COUNTS_MAX: usize = 500;
+const STORMS_MAX: usize = 100;
+/// How soon the next counts follow.
+const PARTS_EVERY: Duration = Duration::from_millis(100);
 /// How long an entry is waited for before what it is about goes on.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -59,6 +62,8 @@ pub(super) struct Response {
     nodes: Vec<String>,
     nodes_at: Option<Instant>,
     minutes_at: Instant,
+    /// The storms that went to the journal last.
+    storms_after: Option<u32>,
     /// When what is stopped is looked at next.
     stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
@@ -89,6 +94,7 @@ impl Response {
             nodes: Vec::new(),
             nodes_at: None,
             minutes_at: Instant::now(),
+            storms_after: None,
             stopped_at: Instant::now(),
             no_journal: None,
             failing: BTreeMap::new(),
@@ -139,19 +145,19 @@ impl State {
     }
 }
 
-fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tally) {
-    let spends = detector.drain_spend();
+/// Takes a part of what was counted to the journal; returns whether there is more.
+fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tally) -> bool {
+    let spends = detector.drain_spend(COUNTS_MAX);
+    let minutes = detector.drain_minutes(COUNTS_MAX);
+    let is_more = spends.len() >= COUNTS_MAX || minutes.len() >= COUNTS_MAX;
+    tally.attempts(&minutes);
     if !spends.is_empty() {
         response.journal.note(Entry::Spends(spends));
     }
-    let minutes = detector.drain_minutes();
-    tally.attempts(&minutes);
     if !minutes.is_empty() {
         response.journal.note(Entry::Attempts(minutes));
-        for storm in detector.ongoing().take(STORMS_MAX) {
-            response.journal.note(Entry::Storm(Arc::new(storm)));
-        }
     }
+    is_more
 }
 
 impl Session {
@@ -176,8 +182,14 @@ impl Session {
             response.journal.note(Entry::Reading(reading));
         }
         if response.minutes_at <= Instant::now() {
-            response.minutes_at = Instant::now() + MINUTES_EVERY;
-            keep_counts(detector, response, tally);
+            let is_more = keep_counts(detector, response, tally);
+            let (storms, next) = detector.ongoing_after(response.storms_after, STORMS_MAX);
+            for storm in storms {
+                response.journal.note(Entry::Storm(Arc::new(storm)));
+            }
+            response.storms_after = next;
+            // A part at a time, so that what waits for the disk takes little room.
+            response.minutes_at = Instant::now() + if is_more { PARTS_EVERY } else { MINUTES_EVERY };
         }
     }
 
@@ -186,7 +198,7 @@ impl Session {
         let mut state = self.state();
         if let State { detector, response: Some(response), tally, .. } = &mut *state {
             detector.settle_pulls();
-            keep_counts(detector, response, tally);
+            while keep_counts(detector, response, tally) {}
         }
     }
 

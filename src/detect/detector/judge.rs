@@ -9,7 +9,7 @@ use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
 use crate::detect::run::Failure;
 use crate::detect::subject::{Change, SubjectState};
-use crate::model::{Cause, Notice, Storm, StormState, SubjectKind, Timestamp};
+use crate::model::{AttemptCount, Cause, Notice, Storm, StormState, Subject, SubjectKind, Timestamp};
 
 /// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;
 /// a task that was forgotten is known by its raft index to be old.
@@ -90,11 +90,10 @@ impl Detector {
 
     /// Counts an attempt in its minute.
     fn count_minute(&mut self, subject: u32, at: Timestamp, has_failed: bool) {
-        if !self.settings.by_minute {
+        if !self.counts_by_minute(at) {
             return;
         }
-        let Some(state) = self.subject(subject) else { return };
-        let key = (at.minute(), state.subject.clone());
+        let key = (subject, at.minute());
         if self.minutes.len() >= MINUTES_MAX && !self.minutes.contains_key(&key) {
             self.counters.minutes_dropped += 1;
             return;
@@ -102,6 +101,21 @@ impl Detector {
         let count = self.minutes.entry(key).or_default();
         count.0 += 1;
         count.1 += u64::from(has_failed);
+    }
+
+    /// A subject goes: its counts keep its name.
+    pub(in crate::detect) fn resolve_minutes(&mut self, index: u32, subject: &Subject) {
+        let least = Timestamp::from_nanos(i64::MIN);
+        let of: Vec<(u32, Timestamp)> =
+            self.minutes.range((index, least)..).map(|(key, _)| *key).take_while(|key| key.0 == index).collect();
+        for key in of {
+            if let Some((attempts, failed)) = self.minutes.remove(&key)
+                && self.minutes_of_gone.len() < MINUTES_MAX
+            {
+                let subject = subject.clone();
+                self.minutes_of_gone.push(AttemptCount { minute: key.1, subject, attempts, failed });
+            }
+        }
     }
 
     /// A fact came after the judgement: the log's words may better the cause, and a listing may tell that an exit 0

@@ -1,8 +1,7 @@
 //! Findings about registries: one that fails unrelated services, and a budget that this Swarm has spent itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::Detector;
 use crate::detect::incident::{Fault, Refused, SERVICES_MIN};
@@ -15,7 +14,6 @@ const NODES_MAX: usize = 100;
 /// Requests in the minute before a refusal by which this Swarm has spent a budget whose size is not known: a limit that
 /// is lower than one request a second is none that storms are needed for.
 const OWN_REQUESTS_MIN: u64 = 60;
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Detector {
     /// Whether registries fail, or have had enough, at `now`.
@@ -36,14 +34,23 @@ impl Detector {
         reports
     }
 
-    /// The services of a registry that would not come back on a node that is known to lack their image, while the
-    /// registry refuses it: how many, and the names of the first `max`.
-    pub fn without_image(&self, registry: &str, max: usize) -> (u64, Vec<String>) {
-        let services = self.subjects.iter().flatten().filter(|state| state.subject.kind == SubjectKind::SwarmService);
-        let lacking = services.filter(|state| state.registry() == registry && self.account.is_lacking(state.image_key));
-        let mut names: Vec<&str> = lacking.map(|state| &*state.subject.name).collect();
-        names.sort_unstable();
-        (names.len() as u64, names.into_iter().take(max).map(str::to_owned).collect())
+    /// Per registry the services that would not come back on a node that is known to lack their image, while the
+    /// registry refuses it: how many, and the names of the first `max`. A node that takes no tasks needs none.
+    pub fn without_image(&self, max: usize) -> BTreeMap<&str, (u64, Vec<String>)> {
+        let is_active = |node: u32| self.nodes[node as usize].is_active;
+        let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for state in self.subjects.iter().flatten() {
+            let is_used = !(state.open.is_empty() && state.settled.is_empty());
+            let is_service = state.subject.kind == SubjectKind::SwarmService;
+            if is_service && is_used && self.account.is_lacking(state.image_key, is_active) {
+                lacking.entry(state.registry()).or_default().push(&state.subject.name);
+            }
+        }
+        let first = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            (names.len() as u64, names.into_iter().take(max).map(str::to_owned).collect())
+        };
+        lacking.into_iter().map(|(registry, names)| (registry, first(names))).collect()
     }
 
     fn report_of(
@@ -65,6 +72,7 @@ impl Detector {
             refused: refused.map(|refused| refused.at),
             refused_as: refused.map(|refused| refused.cause),
             asked_before_refusal: refused.map(|refused| refused.asked.1),
+            is_own: refused.is_some() && self.has_spent(registry),
         }
     }
 
@@ -91,7 +99,7 @@ impl Detector {
             kind,
             subject: Subject::registry(registry),
             cause: fault.cause,
-            since: fault.since,
+            since: self.incidents.refused(registry).filter(|_| is_own).map_or(fault.since, |refused| refused.at),
             tasks: fault.tasks,
             detail: self.evidence(registry, fault, &names, kind),
             nodes,
@@ -100,24 +108,22 @@ impl Detector {
 
     /// Whether what this Swarm asked is what the registry has had enough of.
     fn has_spent(&self, registry: &str) -> bool {
-        let Some(Refused { asked: (pulls, requests), .. }) = self.incidents.refused(registry) else { return false };
+        let Some(Refused { asked: (pulls, requests), cause, .. }) = self.incidents.refused(registry) else {
+            return false;
+        };
         let terms = self.settings.registries.terms(registry);
         let is_half = |asked: u64, limit: u64| asked.saturating_mul(2) >= limit;
-        match (terms.requests_per_min, terms.pulls) {
-            (None, None) => requests >= OWN_REQUESTS_MIN,
-            (per_min, in_window) => {
-                per_min.is_some_and(|limit| is_half(requests, limit))
-                    || in_window.is_some_and(|(limit, _)| is_half(pulls, limit))
-            }
+        match (cause, terms.pulls, terms.requests_per_min) {
+            (Cause::RegistryQuota, Some((limit, _)), _) => is_half(pulls, limit),
+            (_, _, Some(limit)) => is_half(requests, limit),
+            (_, _, None) => requests >= OWN_REQUESTS_MIN,
         }
     }
 
     /// Pulls of the window and requests of the last minute that a registry was asked up to now.
     pub(in crate::detect) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
-        let window = self.settings.registries.terms(registry).pulls.map_or(MINUTE, |(_, window)| window);
-        let (pulls, _) = self.meter.asked(registry, now.minus(window));
-        let (_, requests) = self.meter.asked(registry, now.minus(MINUTE));
-        (pulls, requests)
+        let window = self.settings.registries.terms(registry).pulls.map(|(_, window)| window);
+        self.meter.asked(registry, window, now)
     }
 
     fn evidence(&self, registry: &str, fault: &Fault, names: &[&str], kind: FindingKind) -> String {

@@ -37,15 +37,44 @@ impl Detector {
         }
     }
 
-    /// The images of an origin's node are listed from now on: what is pulled and was not among them is fetched.
-    pub fn begin_images(&mut self, origin: u16) {
-        self.account.begin_images(origin);
+    /// The images of an origin's node are listed from now on, as they were when the listing began: what is pulled and was
+    /// not among them is fetched.
+    pub fn begin_images(&mut self, origin: u16, began: Timestamp) {
+        self.account.begin_images(origin, began);
     }
 
-    /// Takes out what was asked in each minute ([`Settings::by_minute`](crate::detect::Settings::by_minute)). A minute
-    /// may come again: its counts are to be added.
-    pub fn drain_spend(&mut self) -> Vec<SpendCount> {
-        self.account.drain()
+    /// Takes out what was asked in each minute ([`Settings::by_minute`](crate::detect::Settings::by_minute)), `max` counts
+    /// at most. A minute may come again: its counts are to be added.
+    pub fn drain_spend(&mut self, max: usize) -> Vec<SpendCount> {
+        let mut counts = Vec::new();
+        while counts.len() < max {
+            if let Some(count) = self.account.next_resolved() {
+                counts.push(count);
+            } else if let Some((key, spend)) = self.account.next_count() {
+                counts.extend(self.resolve_count(key, spend));
+            } else if let Some(((registry, minute, node), spend)) = self.account.next_of_nobody() {
+                let (subject, node) = (Subject::nobody(), self.node_name(node));
+                let (registry, deployed) = (registry.into(), Timestamp::default());
+                counts.push(SpendCount { minute, subject, registry, node, deployed, spend });
+            } else {
+                break;
+            }
+        }
+        counts
+    }
+
+    /// A subject goes: what it has asked keeps its name.
+    pub(in crate::detect) fn resolve_counts(&mut self, index: u32) {
+        for (key, spend) in self.account.counts_of(index) {
+            let count = self.resolve_count(key, spend);
+            count.into_iter().for_each(|count| self.account.resolve(count));
+        }
+    }
+
+    fn resolve_count(&self, (index, minute, node, deployed): CountKey, spend: Spend) -> Option<SpendCount> {
+        let state = self.subject(index)?;
+        let (subject, registry) = (state.subject.clone(), state.registry().to_owned());
+        Some(SpendCount { minute, subject, registry, node: self.node_name(node), deployed, spend })
     }
 
     /// What every subject has asked, those that asked most first.
@@ -66,18 +95,23 @@ impl Detector {
     }
 
     /// An image of a node's listing.
-    pub(in crate::detect) fn take_image(&mut self, origin: u16, references: &[impl AsRef<str>]) {
+    pub(in crate::detect) fn take_image(&mut self, origin: u16, id: &str, references: &[impl AsRef<str>]) {
+        self.account.has_images(origin);
         for reference in references {
             if let Ok(image) = ImageRef::parse(reference.as_ref()) {
-                self.account.add_image(origin, &image);
+                self.account.add_image(origin, &image, Timestamp::from_nanos(i64::MIN));
+                self.account.identify(origin, id, &image);
             }
         }
     }
 
     pub(in crate::detect) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
         let Ok(image) = ImageRef::parse(reference) else { return };
+        if !self.account.is_news(at, origin, ImageKey::of(&image)) {
+            return;
+        }
         let pulled = self.outcome_of_pull(at, origin, &image);
-        let asked = self.price(at, self.account.node_of(origin), image.registry, pulled, Basis::Measured);
+        let asked = self.price(at, self.account.node_of(origin), &image, pulled, Basis::Measured);
         self.count_at(image.registry, &asked);
         let key = ImageKey::of(&image);
         match self.who_lacks(key) {
@@ -116,15 +150,32 @@ impl Detector {
         let Ok(image) = ImageRef::parse(&state.image) else { return };
         // Who writes a digest by hand seldom writes the tag too.
         if image.digest.is_none() || image.tag.is_none() {
+            let is_new = image.digest.is_none();
+            self.subject_mut(index).into_iter().for_each(|state| state.is_new = is_new);
             return;
         }
         let terms = self.settings.registries.terms(image.registry);
-        let fetched = Pulled::Fetched { is_index: false, is_pinned: false, layers: 0 };
-        let kinds = requests(Engine::Graph, terms.authentication, fetched);
+        let fetched = Pulled::Fetched { is_index: false, layers: 0 };
+        // By its tag.
+        let kinds = requests(Engine::Graph, terms.authentication, false, fetched);
         let kinds = if terms.has_indexes { Requests { blobs: 0, ..kinds } } else { kinds };
         let asked = Asked { at, node: 0, spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
         let registry = image.registry.to_owned();
         self.count_at(&registry, &asked);
+        self.charge(index, &asked);
+    }
+
+    /// The first pull of a new service failed: a client that resolved its tag, as `service create` and `stack deploy` do
+    /// by default, was refused before it.
+    fn count_refused_resolution(&mut self, index: u32, at: Timestamp, pulled: Pulled) {
+        let Some(state) = self.subject_mut(index) else { return };
+        if !std::mem::take(&mut state.is_new) {
+            return;
+        }
+        let image = state.image.clone();
+        let Ok(image) = ImageRef::parse(&image) else { return };
+        let asked = self.price(at, 0, &image, pulled, Basis::Assumed);
+        self.count_at(image.registry, &asked);
         self.charge(index, &asked);
     }
 
@@ -154,7 +205,7 @@ impl Detector {
         let pulled = match cause {
             Some(cause) => {
                 // The log of another node may know more than that there is no such image.
-                let known = state.failing.as_ref().map(|failing| failing.pull_failure(cause)).unwrap_or_default();
+                let known = state.failing.as_ref().and_then(|failing| failing.pull_failure(cause));
                 let (cause, text) = known.unwrap_or((cause, ""));
                 of_registry = Some(cause);
                 Some(failed_pull(cause, text))
@@ -204,19 +255,24 @@ impl Detector {
     fn charge_pull(&mut self, index: u32, asked: &Asked) {
         if let Some(state) = self.subject_mut(index) {
             state.pulls_lacking -= 1;
+            // Nobody was refused.
+            state.is_new = false;
         }
         self.charge(index, asked);
     }
 
     fn charge_nobody(&mut self, pull: &EarlyPull) {
-        self.by_minute(&Subject::nobody(), &pull.registry, Timestamp::default(), &pull.asked);
+        let Asked { at, node, spend } = pull.asked;
+        if self.counts_by_minute(at) {
+            self.account.count_nobodys(&pull.registry, at.minute(), node, &spend);
+        }
     }
 
     /// What an `image pull` event stands for: it comes too when the image was up to date.
     fn outcome_of_pull(&mut self, at: Timestamp, origin: u16, image: &ImageRef<'_>) -> Pulled {
         if self.account.pulled(origin, at, image) {
             let is_index = self.settings.registries.terms(image.registry).has_indexes;
-            Pulled::Fetched { is_index, is_pinned: image.is_pinned(), layers: LAYERS }
+            Pulled::Fetched { is_index, layers: LAYERS }
         } else {
             Pulled::Unchanged
         }
@@ -229,25 +285,32 @@ impl Detector {
             state.unpriced.push(asked);
             return;
         }
-        let registry = state.registry().to_owned();
+        let image = state.image.clone();
+        // The id of an image is asked of nobody.
+        let Ok(image) = ImageRef::parse(&image) else { return };
         let Unpriced { at, node, pulled, basis, cause } = asked;
-        let asked = self.price(at, node, &registry, pulled, basis);
-        self.count_at(&registry, &asked);
+        if let Some(cause) = cause {
+            // What was asked before the refusal is what it refuses.
+            self.note_failed_pull(index, at, node, cause);
+            self.count_refused_resolution(index, at, pulled);
+        }
+        let asked = self.price(at, node, &image, pulled, basis);
+        self.count_at(image.registry, &asked);
         self.charge(index, &asked);
-        cause.into_iter().for_each(|cause| self.note_failed_pull(index, at, node, cause));
     }
 
-    fn price(&self, at: Timestamp, node: u32, registry: &str, pulled: Pulled, basis: Basis) -> Asked {
+    fn price(&self, at: Timestamp, node: u32, image: &ImageRef<'_>, pulled: Pulled, basis: Basis) -> Asked {
         let of = &self.nodes[node as usize];
         let engine = of.store.or_else(|| Engine::of_version(&of.engine)).unwrap_or(Engine::Graph);
-        let kinds = requests(engine, self.settings.registries.terms(registry).authentication, pulled);
+        let authentication = self.settings.registries.terms(image.registry).authentication;
+        let kinds = requests(engine, authentication, image.is_pinned(), pulled);
         // A GET that is refused is no pull.
         let pulls = if pulled.is_answered() { kinds.manifest_gets } else { 0 };
         Asked { at, node, spend: Spend::of(kinds, pulls, basis) }
     }
 
     fn count_at(&mut self, registry: &str, asked: &Asked) {
-        if !asked.spend.is_nothing() {
+        if !asked.spend.is_nothing() && asked.at >= self.counted_from {
             self.meter.add(asked.at.minute(), registry, asked.spend.pulls, asked.spend.requests);
         }
     }
@@ -255,27 +318,14 @@ impl Detector {
     fn charge(&mut self, index: u32, asked: &Asked) {
         let Some(state) = self.subject_mut(index) else { return };
         state.spent.add(asked.at, &asked.spend);
-        if self.settings.by_minute
-            && !asked.spend.is_nothing()
-            && let Some(state) = self.subject(index)
-        {
-            let (subject, registry, deployed) = (state.subject.clone(), state.registry().to_owned(), state.deployed);
-            self.by_minute(&subject, &registry, deployed, asked);
+        let deployed = state.deployed;
+        if self.counts_by_minute(asked.at) && !asked.spend.is_nothing() {
+            self.account.count((index, asked.at.minute(), asked.node, deployed), &asked.spend);
         }
     }
 
-    fn by_minute(&mut self, subject: &Subject, registry: &str, deployed: Timestamp, asked: &Asked) {
-        if !self.settings.by_minute {
-            return;
-        }
-        let key = CountKey {
-            minute: asked.at.minute(),
-            subject: subject.clone(),
-            registry: registry.to_owned(),
-            node: self.node_name(asked.node),
-            deployed,
-        };
-        self.account.count(key, &asked.spend);
+    pub(in crate::detect) fn counts_by_minute(&self, at: Timestamp) -> bool {
+        self.settings.by_minute && at >= self.counted_from
     }
 }
 
@@ -296,7 +346,7 @@ fn failed_pull(cause: Cause, text: &str) -> Pulled {
         Cause::RegistryAbuse | Cause::RegistryLimit => Pulled::TooMany,
         Cause::RegistryError => Pulled::Broken,
         Cause::RegistryUnreachable => Pulled::Unreachable,
-        Cause::DiskFull => Pulled::Fetched { is_index: false, is_pinned: false, layers: LAYERS },
+        Cause::DiskFull => Pulled::Fetched { is_index: false, layers: LAYERS },
         // Its task was taken away in between.
         _ if is_intent(text) => Pulled::Unchanged,
         _ => Pulled::Refused,

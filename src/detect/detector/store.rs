@@ -68,9 +68,10 @@ impl Detector {
             }
         };
         self.attempt_index.insert(key, index);
+        let is_of_heard_node = self.account.is_placed(node);
         if let Some(subject) = self.subject_mut(subject) {
+            subject.pulls_lacking += i64::from(is_of_heard_node);
             subject.open.push(index);
-            subject.pulls_lacking += 1;
             if let Some(storm) = subject.storm_mut() {
                 storm.count_attempt(created);
             }
@@ -107,7 +108,10 @@ impl Detector {
             self.forget_subjects();
         }
         let subject = Subject { kind, name: id.to_owned(), id: id.to_owned(), stack: None };
-        let state = SubjectState::new(subject, key, at);
+        let mut state = SubjectState::new(subject, key, at);
+        if let Some((subject, image)) = self.account.recall(key).filter(|(subject, _)| subject.kind == kind) {
+            (state.subject, state.image, state.is_image_new) = (subject, image, true);
+        }
         let index = match self.free_subjects.pop() {
             Some(index) => index,
             None => {
@@ -118,6 +122,7 @@ impl Detector {
         };
         self.subjects[index as usize] = Some(state);
         self.subject_index.insert((kind, key), index);
+        self.follow_image(index);
         index
     }
 
@@ -189,10 +194,15 @@ impl Detector {
     }
 
     pub(in crate::detect) fn drop_subject(&mut self, index: u32) {
+        self.resolve_counts(index);
         let Some(state) = self.subjects[index as usize].take() else { return };
+        self.resolve_minutes(index, &state.subject);
         self.subject_index.remove(&(state.subject.kind, state.key));
         self.account.want(index, state.image_key, Default::default());
         self.incidents.forget(index);
+        if state.subject.kind == SubjectKind::SwarmService && !state.image.is_empty() {
+            self.account.lose(state.key, state.subject.clone(), state.image.clone());
+        }
         for attempt in state.open.iter().chain(&state.settled) {
             self.free_attempt(*attempt);
         }

@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Detector;
+use crate::detect::account::ImageKey;
 use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
 use crate::detect::run::Failure;
 use crate::detect::subject::Policy;
 use crate::model::{
-    Cause, ContainerAction, ContainerFact, ContainerListing, Fact, HELD_LABEL, LogFact, LogKind, Mode, NodeFact,
-    Observation, Order, ServiceFact, TaskFact, TaskState, Timestamp,
+    Cause, ContainerAction, ContainerFact, ContainerListing, Fact, HELD_LABEL, ImageRef, LogFact, LogKind, Mode,
+    NodeFact, Observation, Order, ServiceFact, TaskFact, TaskState, Timestamp,
 };
 
 /// Open attempts of one subject up to which a container's successor in its slot is looked for.
@@ -31,6 +32,9 @@ impl Detector {
         }
         let tells_of_now =
             matches!(observation.fact, Fact::Container(_) | Fact::Log(_) | Fact::Pull { .. } | Fact::Order { .. });
+        if !matches!(observation.fact, Fact::Log(_)) && tells_of_now {
+            self.account.heard(origin, observation.at);
+        }
         if tells_of_now {
             self.began = Some(self.began.map_or(observation.at, |began| began.min(observation.at)));
         }
@@ -232,15 +236,15 @@ impl Detector {
         let listing = self.listing;
         let began = self.began;
         let Some(subject) = self.subject_mut(index) else { return };
+        let image = ImageRef::parse(&fact.image).map(|image| ImageKey::of(&image)).unwrap_or_default();
         let is_first = subject.deployed == Timestamp::default();
-        let is_other = !is_first && !subject.image.is_empty() && *subject.image != *fact.image;
+        let is_other = !is_first && subject.spec_image != image;
+        subject.spec_image = image;
         subject.set_policy(policy, &fact.image);
         subject.listed = listing;
         subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
         let is_new = is_first && began.is_some_and(|began| fact.created >= began);
-        if is_first || is_other {
-            subject.deployed = if is_first { fact.created } else { fact.updated };
-        }
+        subject.deployed = fact.rolled_out.unwrap_or(fact.created).max(fact.created);
         self.follow_image(index);
         if is_new || is_other {
             self.count_resolution(index, fact.updated);
@@ -252,6 +256,7 @@ impl Detector {
         if index > 0 {
             self.nodes[index].hostname = (*fact.hostname).into();
             self.nodes[index].engine = (*fact.engine).into();
+            self.nodes[index].is_active = fact.is_active;
             if let Some(origin) = self.account.unplaced(&fact.hostname) {
                 self.place(origin, &fact.id);
             }

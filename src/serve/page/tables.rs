@@ -94,7 +94,7 @@ fn quota(registry: &RegistryStatus) -> Markup {
     let left = registry.remaining().map(|left| u64::try_from(left).unwrap_or(0));
     let others = registry.budget.as_ref().and_then(|budget| budget.others).filter(|others| *others > 0);
     html! {
-        @if let Some(others) = others { span .sub { (grouped(others)) " spent by others" } }
+        @if let Some(others) = others { span .sub { (grouped(others)) " by others, or before squall" } }
         @match (left, registry.limit()) {
             (Some(left), Some(limit)) => {
                 span .quota { (grouped(left)) " of " (grouped(limit)) }
