@@ -1,6 +1,6 @@
 //! Who wants which image, whose pulls are heard, and what was asked in each minute.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::key::Key;
@@ -28,7 +28,8 @@ const PREPARES_WITHIN: Duration = Duration::from_secs(5);
 /// See the module. Subjects and nodes are the detector's numbers.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    wanted: HashMap<ImageKey, Vec<u32>, foldhash::fast::RandomState>,
+    /// Who wants which image.
+    wanted: BTreeSet<(ImageKey, u32)>,
     origins: BTreeMap<u16, Origin>,
     /// What is on a node, by origin, and since when; a listing does not tell since when.
     images: BTreeMap<(u16, ImageKey), Timestamp>,
@@ -41,7 +42,7 @@ pub(super) struct Account {
     early: VecDeque<EarlyPull>,
     counts: BTreeMap<CountKey, Sum>,
     /// What nobody wants, by registry, minute and node.
-    nobodys: BTreeMap<(Box<str>, Timestamp, u32), Sum>,
+    nobodys: BTreeMap<NobodysKey, Sum>,
     /// Counts of subjects that are gone.
     resolved: Vec<SpendCount>,
     pub(super) counts_dropped: u64,
@@ -101,6 +102,9 @@ pub(super) struct Asked {
 /// one; what it means is told when it is taken out.
 pub(super) type CountKey = (u32, Timestamp, u32, Timestamp);
 
+/// The same of what nobody wants: the registry, the minute and the node.
+pub(super) type NobodysKey = (Box<str>, Timestamp, u32);
+
 /// What is pulled: a repository's digest or tag, by its hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ImageKey(u64);
@@ -125,20 +129,15 @@ impl ImageKey {
 impl Account {
     /// A subject wants `new` from now on, and no longer `old`.
     pub(super) fn want(&mut self, subject: u32, old: ImageKey, new: ImageKey) {
-        if let Some(subjects) = self.wanted.get_mut(&old) {
-            subjects.retain(|known| *known != subject);
-            if subjects.is_empty() {
-                self.wanted.remove(&old);
-            }
-        }
+        self.wanted.remove(&(old, subject));
         if new != ImageKey::default() {
-            self.wanted.entry(new).or_default().push(subject);
+            self.wanted.insert((new, subject));
         }
     }
 
     /// The subjects that want an image.
-    pub(super) fn who_wants(&self, image: ImageKey) -> &[u32] {
-        self.wanted.get(&image).map_or(&[], Vec::as_slice)
+    pub(super) fn who_wants(&self, image: ImageKey) -> impl Iterator<Item = u32> + '_ {
+        self.wanted.range((image, 0)..=(image, u32::MAX)).map(|(_, subject)| *subject)
     }
 
     /// An origin is this node's.
@@ -325,7 +324,7 @@ impl Account {
     }
 
     /// Takes out one count of what nobody wants: registry, minute, node.
-    pub(super) fn next_of_nobody(&mut self) -> Option<((Box<str>, Timestamp, u32), Spend)> {
+    pub(super) fn next_of_nobody(&mut self) -> Option<(NobodysKey, Spend)> {
         self.nobodys.pop_first().map(|(key, sum)| (key, sum.since(Sum::default())))
     }
 

@@ -24,7 +24,7 @@ pub(super) fn advice(facts: &Facts<'_>) -> String {
     let is_service = facts.kind == SubjectKind::SwarmService;
     let mut step = if is_service { of_service(facts) } else { of_container(facts) };
     if is_service && !facts.is_pinned && !facts.is_held && !facts.cause.is_pull() {
-        step.push_str("; till then hold it, as every try asks for its tag");
+        step.push_str("; till then hold it");
         step.push_str(&run(&format!("squall quarantine {}", facts.name), &[facts.name]));
     }
     step.shrink_to_fit();
@@ -91,7 +91,7 @@ fn of_both(facts: &Facts<'_>) -> String {
         Cause::Mount => {
             let path = facts.detail.rsplit_once("bind source path does not exist: ").map(|(_, path)| path.trim());
             let command = path.map(|path| run(&format!("mkdir -p {path}"), &[path])).unwrap_or_default();
-            return format!("mount or create the source path on every node that may run it{command}");
+            return format!("create the source on every node that may run it{command}");
         }
         Cause::Volume => "install the volume driver on every node that may run it, or correct its options",
         Cause::Port => "free the port on the node, or publish another",
@@ -152,8 +152,8 @@ mod tests {
         let facts = Facts { detail, ..facts(Cause::Mount) };
         assert_eq!(
             advice(&facts),
-            "mount or create the source path on every node that may run it: mkdir -p /mnt/shop; till then hold it, as \
-             every try asks for its tag: squall quarantine shop_api"
+            "create the source on every node that may run it: mkdir -p /mnt/shop; till then hold it: squall quarantine \
+             shop_api"
         );
     }
 
@@ -163,7 +163,7 @@ mod tests {
             let held = advice(&Facts { is_held: true, ..facts(*cause) });
             assert!(!held.contains("quarantine"), "it is held already: {held}");
             let pinned = advice(&Facts { is_pinned: true, ..facts(*cause) });
-            assert!(!pinned.contains("asks for its tag"), "it has none: {pinned}");
+            assert!(!pinned.contains("quarantine"), "its tries ask for nothing: {pinned}");
             let container = advice(&Facts { kind: SubjectKind::Container, ..facts(*cause) });
             assert!(!container.contains("docker service"), "it is no service: {container}");
             assert!(!held.is_empty() && !container.is_empty());

@@ -39,10 +39,10 @@ const STOPPED_EVERY: Duration = Duration::from_secs(10);
 /// How often the attempts of each minute go to the journal, with the storms as they are by then.
 const MINUTES_EVERY: Duration = Duration::from_secs(10);
 /// How many counts go at a time, and how many storms: turn by turn, as their onset and end go at once.
-const COUNTS_MAX: usize = 500;
+const COUNTS_MAX: usize = 250;
 const STORMS_MAX: usize = 100;
 /// How soon the next counts follow.
-const PARTS_EVERY: Duration = Duration::from_millis(100);
+const PARTS_EVERY: Duration = Duration::from_millis(50);
 /// How long an entry is waited for before what it is about goes on.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -93,7 +93,7 @@ impl Response {
             leads: false,
             nodes: Vec::new(),
             nodes_at: None,
-            minutes_at: Instant::now(),
+            minutes_at: Instant::now() + MINUTES_EVERY,
             storms_after: None,
             stopped_at: Instant::now(),
             no_journal: None,

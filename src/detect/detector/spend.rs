@@ -248,8 +248,7 @@ impl Detector {
     /// Of the subjects that want an image, the one whose attempts have the fewest pulls.
     fn who_lacks(&self, image: ImageKey) -> Option<u32> {
         let lack = |index: &u32| self.subject(*index).map_or(i64::MIN, |state| state.pulls_lacking);
-        let wanting = self.account.who_wants(image).iter().copied();
-        wanting.max_by_key(|index| (lack(index), std::cmp::Reverse(*index)))
+        self.account.who_wants(image).max_by_key(|index| (lack(index), std::cmp::Reverse(*index)))
     }
 
     fn charge_pull(&mut self, index: u32, asked: &Asked) {
