@@ -90,7 +90,7 @@ fn unrelated(swarm: &mut Swarm, error: &str, rounds: u32) {
     }
     for round in 0..rounds {
         for (place, (name, _)) in services.iter().enumerate() {
-            let node = if (round as usize + place) % 2 == 0 { "n1" } else { "n2" };
+            let node = if (round as usize + place).is_multiple_of(2) { "n1" } else { "n2" };
             swarm.fails(2.0 + f64::from(round) * 2.0, name, &image(name), node, error);
         }
     }

@@ -612,7 +612,10 @@ fn conform(api: &Value, schema: &Value, value: &Value, at: &str, seen: &mut BTre
     // One of two: something, or null.
     if let Some([some, null]) = schema["oneOf"].as_array().map(Vec::as_slice) {
         assert_eq!(null["type"], "null", "{at}");
-        return if value.is_null() { () } else { conform(api, some, value, at, seen) };
+        if !value.is_null() {
+            conform(api, some, value, at, seen);
+        }
+        return;
     }
     let kinds: Vec<&str> = match &schema["type"] {
         Value::String(kind) => vec![kind],

@@ -472,11 +472,11 @@ fn assert_counted(lab: &Lab, state: &Path, services: &[Service], seen: &Seen) {
         serde_json::from_str(&lab.squall_says(&[&args[..], &[state.to_str().unwrap()]].concat())).unwrap();
     // What stops by order is no attempt that ended by itself.
     for name in services.iter().map(|service| service.name).filter(|name| !name.starts_with("c-")) {
-        let tasks = seen.attempts(name);
+        let tasks = seen.attempts(name) as u64;
         let row = report["services"].as_array().unwrap().iter().find(|row| row["subject"]["name"] == name);
         let attempts = row.map_or(0, |row| row["attempts"].as_u64().unwrap());
         println!("attempts of {name}: {attempts} counted, {tasks} tasks seen");
-        assert!(attempts as usize + 3 >= tasks * 9 / 10, "{name}: {attempts} counted, {tasks} tasks");
+        assert!(attempts + 3 >= tasks * 9 / 10, "{name}: {attempts} counted, {tasks} tasks");
         assert!(row.is_none_or(|row| row["by_minute"] == true), "{report}");
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct Response {
     minutes_at: Instant,
     /// The storms that went to the journal last.
     storms_after: Option<u32>,
+    /// Some that have begun are not in the journal yet.
+    is_behind: bool,
     /// When what is stopped is looked at next.
     stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
@@ -95,6 +97,7 @@ impl Response {
             nodes_at: None,
             minutes_at: Instant::now() + MINUTES_EVERY,
             storms_after: None,
+            is_behind: false,
             stopped_at: Instant::now(),
             no_journal: None,
             failing: BTreeMap::new(),
@@ -165,13 +168,23 @@ impl Session {
     pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
         let mut state = self.state();
         let State { detector, response: Some(response), purse, tally, .. } = &mut *state else { return };
+        let mut onsets = 0;
         for notice in notices {
-            if let Notice::Onset(storm) = notice {
-                tally.storm(storm.cause);
-            }
             response.responder.take(now, notice);
             match notice {
-                Notice::Onset(storm) | Notice::Subsided(storm) | Notice::CauseChanged { storm, .. } => {
+                Notice::Onset(storm) => {
+                    tally.storm(storm.cause);
+                    onsets += 1;
+                    if onsets <= COUNTS_MAX {
+                        response.journal.note(Entry::Storm(storm.clone()));
+                    } else if !response.is_behind {
+                        // Where thousands begin at once the rest follows in parts, as they are by then.
+                        response.is_behind = true;
+                        response.storms_after = None;
+                        response.minutes_at = Instant::now();
+                    }
+                }
+                Notice::Subsided(storm) | Notice::CauseChanged { storm, .. } => {
                     response.journal.note(Entry::Storm(storm.clone()));
                 }
                 Notice::Found(_) => {}
@@ -183,11 +196,14 @@ impl Session {
         }
         if response.minutes_at <= Instant::now() {
             let is_more = keep_counts(detector, response, tally);
-            let (storms, next) = detector.ongoing_after(response.storms_after, STORMS_MAX);
+            let part = if response.is_behind { COUNTS_MAX } else { STORMS_MAX };
+            let (storms, next) = detector.ongoing_after(response.storms_after, part);
             for storm in storms {
                 response.journal.note(Entry::Storm(Arc::new(storm)));
             }
             response.storms_after = next;
+            response.is_behind &= next.is_some();
+            let is_more = is_more || response.is_behind;
             // A part at a time, so that what waits for the disk takes little room.
             response.minutes_at = Instant::now() + if is_more { PARTS_EVERY } else { MINUTES_EVERY };
         }
