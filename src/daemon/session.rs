@@ -43,6 +43,8 @@ const DOUBT: Duration = Duration::from_secs(4);
 const DAY: Duration = Duration::from_secs(86_400);
 /// How many gaps are kept for the report; the oldest go first.
 const GAPS_MAX: usize = 1000;
+/// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
+const NOTICES_AT_ONCE: usize = 250;
 
 /// What this node is in its Swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -502,11 +504,18 @@ impl Session {
             state.detector.blind(now);
         }
         state.detector.advance(now);
-        let notices: Vec<Notice> = state.detector.drain().collect();
         drop(state);
-        self.note(now, &notices);
-        for notice in notices {
-            say(Said::Notice(notice));
+        // Part by part, so that thousands of storms that begin at once take little room.
+        for part in 0.. {
+            let notices: Vec<Notice> = self.state().detector.drain().take(NOTICES_AT_ONCE).collect();
+            self.note(now, &notices, part > 0);
+            let is_last = notices.len() < NOTICES_AT_ONCE;
+            for notice in notices {
+                say(Said::Notice(notice));
+            }
+            if is_last {
+                break;
+            }
         }
         for said in self.said_meanwhile() {
             say(said);

@@ -24,8 +24,8 @@ use crate::serve::{self, ServeError, Server};
 
 /// The outbox, below the state directory.
 pub const OUTBOX: &str = "outbox";
-/// How much news may wait; what is dropped the next list of all storms makes up for.
-const NEWS_MAX: usize = 4096;
+/// How much news may wait, 1.5 KB each; what is dropped the next list of all storms makes up for.
+const NEWS_MAX: usize = 1024;
 /// How often it is shown how things are, while something storms and while nothing does.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 const SHOWN_EVERY_AT_REST: Duration = Duration::from_secs(1);

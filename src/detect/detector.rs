@@ -10,6 +10,7 @@ pub(super) use registry::hanging_incident;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
@@ -65,6 +66,8 @@ pub struct Detector {
     pub(super) next_waiting: Timestamp,
     pub(super) ended: VecDeque<Storm>,
     notices: VecDeque<Notice>,
+    /// Storms that are to be said again, before the notices: each takes room only as it is drained.
+    restated: VecDeque<u32>,
     /// Attempts and failures by minute and subject, where they are counted.
     minutes: BTreeMap<(u32, Timestamp), (u64, u64)>,
     /// Those of subjects that are gone.
@@ -161,6 +164,7 @@ impl Detector {
             next_waiting: Timestamp::from_nanos(i64::MIN),
             ended: VecDeque::new(),
             notices: VecDeque::new(),
+            restated: VecDeque::new(),
             minutes: BTreeMap::new(),
             minutes_of_gone: Vec::new(),
             account: Account::default(),
@@ -318,9 +322,16 @@ impl Detector {
         [due, subsides, waits].into_iter().flatten().min()
     }
 
-    /// Takes out what there is to say, oldest first.
+    /// Takes out what there is to say, oldest first. What the iterator is not asked for stays.
     pub fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
-        std::mem::take(&mut self.notices).into_iter()
+        std::iter::from_fn(|| {
+            while let Some(index) = self.restated.pop_front() {
+                if let Some(storm) = self.storm_of(index) {
+                    return Some(Notice::Onset(Arc::new(storm)));
+                }
+            }
+            self.notices.pop_front()
+        })
     }
 
     /// Takes out what was counted by minute ([`Settings::by_minute`]), `max` counts at most. A minute may come again: its
@@ -358,10 +369,7 @@ impl Detector {
     /// was before it.
     pub fn restate(&mut self) {
         self.notices.clear();
-        let ongoing: Vec<u32> = self.storming.iter().copied().collect();
-        for index in ongoing {
-            self.announce_onset(index);
-        }
+        self.restated = self.storming.iter().copied().collect();
     }
 
     /// How it stands with registries.

@@ -164,21 +164,20 @@ fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tal
 }
 
 impl Session {
-    /// Takes what the detector has found: for the policy, and for the journal.
-    pub(super) fn note(&self, now: Timestamp, notices: &[Notice]) {
+    /// Takes what the detector has found: for the policy, and for the journal. Of `many` at once the storms that begin
+    /// follow in parts.
+    pub(super) fn note(&self, now: Timestamp, notices: &[Notice], many: bool) {
         let mut state = self.state();
         let State { detector, response: Some(response), purse, tally, .. } = &mut *state else { return };
-        let mut onsets = 0;
         for notice in notices {
             response.responder.take(now, notice);
             match notice {
                 Notice::Onset(storm) => {
                     tally.storm(storm.cause);
-                    onsets += 1;
-                    if onsets <= COUNTS_MAX {
+                    if !many {
                         response.journal.note(Entry::Storm(storm.clone()));
                     } else if !response.is_behind {
-                        // Where thousands begin at once the rest follows in parts, as they are by then.
+                        // As they are by then.
                         response.is_behind = true;
                         response.storms_after = None;
                         response.minutes_at = Instant::now();
