@@ -44,6 +44,7 @@ struct Known {
 #[derive(Debug)]
 struct Read {
     reading: BudgetReading,
+    budget: Budget,
     /// Pulls of its window that were known.
     own: u64,
     /// [`Known::total`].
@@ -84,7 +85,7 @@ impl Meter {
     pub fn read(&mut self, reading: BudgetReading) {
         let terms = self.registries.terms(&reading.registry);
         let Some(known) = self.known(&reading.registry) else { return };
-        let BudgetAnswer::Limited(budget) = &reading.answer else {
+        let BudgetAnswer::Limited(budget) = reading.answer else {
             // A registry that was not reached keeps what it said before; one that states no limit does not.
             known.reading = known.reading.take().filter(|_| reading.answer != BudgetAnswer::Unlimited);
             known.answer = Some(reading);
@@ -98,7 +99,7 @@ impl Meter {
         // An answer of before this process comes with all that is remembered.
         let later = known.minutes.iter().filter(|(minute, ..)| *minute > reading.at).map(|(_, pulls, _)| pulls);
         let total = known.total - later.sum::<u64>();
-        known.reading = Some(Read { reading, own, total });
+        known.reading = Some(Read { reading, budget, own, total });
         known.answer = None;
     }
 
@@ -140,16 +141,12 @@ impl Meter {
 
     fn standing(&self, name: &str, known: &Known, now: Timestamp) -> BudgetStanding {
         let terms = self.registries.terms(name);
-        let reading = known.reading.as_ref().map(|read| &read.reading);
-        let stated = known.reading.as_ref().and_then(|read| match read.reading.answer {
-            BudgetAnswer::Limited(budget) => Some((budget, read)),
-            _ => None,
-        });
+        let stated = known.reading.as_ref();
         let is_unlimited = known.answer.as_ref().is_some_and(|reading| reading.answer == BudgetAnswer::Unlimited);
-        let reading = reading.or(known.answer.as_ref());
+        let reading = stated.map(|read| &read.reading).or(known.answer.as_ref());
         let terms_apply = !is_unlimited && stated.is_none();
-        let window = stated.and_then(|(budget, _)| budget.window()).or(terms.pulls.map(|(_, window)| window));
-        let others = stated.map(|(budget, read)| budget.spent().saturating_sub(read.own));
+        let window = stated.and_then(|read| read.budget.window()).or(terms.pulls.map(|(_, window)| window));
+        let others = stated.map(|read| read.budget.spent().saturating_sub(read.own));
         let (pulls_per_min, requests_per_min) = known.pace(now);
         BudgetStanding {
             registry: name.to_owned(),
@@ -157,11 +154,11 @@ impl Meter {
             source: reading.and_then(|reading| reading.source.clone()),
             asked: reading.map(|reading| reading.at),
             limit: match stated {
-                Some((budget, _)) => u64::try_from(budget.limit).ok(),
+                Some(read) => u64::try_from(read.budget.limit).ok(),
                 None => terms.pulls.filter(|_| terms_apply).map(|(pulls, _)| pulls),
             },
             terms_from: terms.source.to_owned(),
-            remaining: stated.map(|(budget, read)| budget.remaining.saturating_sub_unsigned(known.total - read.total)),
+            remaining: stated.map(|read| read.budget.remaining.saturating_sub_unsigned(known.total - read.total)),
             window_secs: window.filter(|_| !is_unlimited).map(|window| window.as_secs()),
             own: known.pulls(window, now),
             others,
@@ -170,7 +167,7 @@ impl Meter {
             requests_per_min,
             requests_per_min_max: terms.requests_per_min,
             without_image: (0, Vec::new()),
-            exhaustion: stated.map(|(budget, read)| runs_out(known, budget, read, now)),
+            exhaustion: stated.map(|read| runs_out(known, read, now)),
         }
     }
 }
@@ -211,7 +208,8 @@ impl Known {
 }
 
 /// When it runs out: at the pace that squall sees, and at most as fast as others spent over the window beside it.
-fn runs_out(known: &Known, budget: Budget, read: &Read, now: Timestamp) -> Exhaustion {
+fn runs_out(known: &Known, read: &Read, now: Timestamp) -> Exhaustion {
+    let budget = read.budget;
     let left = budget.remaining.saturating_sub_unsigned(known.total - read.total);
     let (slow, fast) = known.paces(now);
     let others = budget.spent().saturating_sub(read.own);

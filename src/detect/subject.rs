@@ -506,7 +506,7 @@ impl SlotState {
 }
 
 /// A text cut to the length that is kept.
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     let mut end = text.len().min(DETAIL_LIMIT_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::Detector;
 use crate::detect::incident::{Fault, Refused, SERVICES_MIN};
+use crate::detect::subject::cut;
 use crate::model::{Cause, Finding, FindingKind, RegistryReport, StormState, Subject, SubjectKind, Timestamp};
 
 /// How many services a finding names.
@@ -79,11 +80,8 @@ impl Detector {
     fn finding(&self, registry: &str, fault: &Fault) -> Option<Finding> {
         let subjects: Vec<&Subject> =
             fault.subjects.iter().filter_map(|index| Some(&self.subject(*index)?.subject)).collect();
-        // A service of no stack is related to no other.
-        let unrelated: BTreeSet<&str> =
-            subjects.iter().map(|subject| subject.stack.as_deref().unwrap_or(&subject.id)).collect();
         let is_own = fault.cause.is_too_many() && self.has_spent(registry);
-        let are_many = subjects.len() >= SERVICES_MIN && unrelated.len() > 1;
+        let are_many = subjects.len() >= SERVICES_MIN && unrelated(subjects.iter().copied()) > 1;
         // What one node cannot reach may be the node's own fault, where there are others.
         let is_wide = fault.nodes.len() > 1 || self.nodes.len() <= 2;
         let kind = match (is_own, are_many && is_wide) {
@@ -129,14 +127,7 @@ impl Detector {
     fn evidence(&self, registry: &str, fault: &Fault, names: &[&str], kind: FindingKind) -> String {
         let mut text = String::new();
         let services = if names.len() == 1 { "1 service".to_owned() } else { format!("{} services", names.len()) };
-        let _ = write!(
-            text,
-            "{services} cannot pull: {}",
-            names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ")
-        );
-        if names.len() > NAMED_MAX {
-            let _ = write!(text, " and {} more", names.len() - NAMED_MAX);
-        }
+        let _ = write!(text, "{services} cannot pull: {}", listed(names));
         if kind == FindingKind::BudgetSpent {
             let requests = self.incidents.refused(registry).map_or(0, |refused| refused.asked.1);
             let _ = write!(text, "; this Swarm asked {requests} times in the minute before it was refused");
@@ -145,26 +136,33 @@ impl Detector {
         if let Some(said) = said.map(|failing| failing.detail(fault.cause)).find(|said| !said.is_empty()) {
             let _ = write!(text, "; {said}");
         }
-        let end = (0..=text.len().min(crate::detect::subject::DETAIL_LIMIT_BYTES)).rev();
-        let end = end.into_iter().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
+        text.truncate(cut(&text).len());
         text
     }
+}
+
+/// The first of the names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let first = names[..names.len().min(NAMED_MAX)].join(", ");
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// How many of these have nothing to do with one another: a service of no stack is related to no other.
+fn unrelated<'a>(subjects: impl Iterator<Item = &'a Subject>) -> usize {
+    subjects.map(|subject| subject.stack.as_deref().unwrap_or(&subject.id)).collect::<BTreeSet<_>>().len()
 }
 
 /// Services whose pulls hang at one registry are one finding about the registry; `None` where they have something else
 /// in common.
 pub(in crate::detect) fn hanging_incident(registry: &str, hanging: &[&Finding]) -> Option<Finding> {
-    let unrelated: BTreeSet<&str> =
-        hanging.iter().map(|finding| finding.subject.stack.as_deref().unwrap_or(&finding.subject.id)).collect();
-    if hanging.len() < SERVICES_MIN || unrelated.len() < 2 {
+    if hanging.len() < SERVICES_MIN || unrelated(hanging.iter().map(|finding| &finding.subject)) < 2 {
         return None;
     }
     let mut names: Vec<&str> = hanging.iter().map(|finding| &*finding.subject.name).collect();
     names.sort_unstable();
-    let more = names.len().saturating_sub(NAMED_MAX);
-    let named = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let nodes: BTreeSet<String> = hanging.iter().flat_map(|finding| finding.nodes.iter().cloned()).collect();
     Some(Finding {
         kind: FindingKind::RegistryIncident,
@@ -172,7 +170,7 @@ pub(in crate::detect) fn hanging_incident(registry: &str, hanging: &[&Finding]) 
         cause: Cause::RegistryUnreachable,
         since: hanging.iter().map(|finding| finding.since).min()?,
         tasks: hanging.iter().map(|finding| finding.tasks).sum(),
-        detail: format!("the pulls of {} services hang: {named}{more}", hanging.len()),
+        detail: format!("the pulls of {} services hang: {}", hanging.len(), listed(&names)),
         nodes: nodes.into_iter().take(NODES_MAX).collect(),
     })
 }
