@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use squall::model::Refusal;
-use support::fake_daemon::Answer;
+use support::fake_daemon::{Answer, NODE_ID};
 use support::fake_swarm::{Behaviour, FakeSwarm, Fault, Write, as_global, healthy_spec, looping_spec};
 use tempfile::TempDir;
 
@@ -530,6 +530,39 @@ fn every_guard_keeps_squall_from_writing_and_says_so_everywhere() {
         assert_eq!(kept, [said[0]["decision"]["id"].clone()], "{word}: {report:#}");
         assert_eq!(bench.swarm.writes().len(), case.writes, "{word}: nothing at the end either");
     });
+}
+
+/// An image brings labels with it, and whoever may start a container gives it more: so it may be taken for a task of a
+/// service that it has nothing to do with. Accused it is, but what runs is not stopped for it.
+#[test]
+fn a_container_that_wears_the_labels_of_a_service_does_not_get_it_held() {
+    let bench = Bench::swarm();
+    let id = bench.swarm.add_service("web", healthy_spec("web", 1, &[("squall.response", "scale-to-zero")]));
+    until("one runs", || bench.swarm.running("web") == 1);
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it watches", |_| bench.swarm.daemon().open_streams() > 0);
+    for turn in 0..8 {
+        let id_of_container = format!("{turn:0>64}");
+        for action in ["create", "start", "die"] {
+            let nanos = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+            let event = json!({
+                "Type": "container", "Action": action, "scope": "local",
+                "Actor": {"ID": id_of_container, "Attributes": {
+                    "image": "app:1", "name": "disguised", "exitCode": "1",
+                    "com.docker.swarm.service.id": id, "com.docker.swarm.service.name": "web",
+                    "com.docker.swarm.task.id": format!("{turn:0>25}"), "com.docker.swarm.task.name": "web.1.x",
+                    "com.docker.swarm.node.id": NODE_ID,
+                }},
+                "time": nanos / 1_000_000_000, "timeNano": nanos,
+            });
+            bench.swarm.daemon().emit(nanos, event.to_string());
+            pause(20);
+        }
+    }
+    watch.until("it is refused", |watch| !watch.refusals(Refusal::HealthyReplica).is_empty());
+    pause(1500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    assert_eq!(bench.swarm.running("web"), 1);
 }
 
 /// It takes a moment after a reconnect until it is known whether events are missing. Till then they may be.

@@ -635,7 +635,10 @@ fn hostile_texts_stay_text_everywhere() {
 #[test]
 fn secrets_are_nowhere_but_in_requests() {
     let stand = Stand::new();
-    stand.add_loop("a", &[]);
+    let mut spec = looping_spec("a", 1, &[]);
+    spec["TaskTemplate"]["ContainerSpec"]["Env"] = json!(["DB_PASSWORD=s3cretenv"]);
+    spec["TaskTemplate"]["ContainerSpec"]["Args"] = json!(["--password", "s3cretarg"]);
+    stand.swarm.add_service_with("a", spec, rejected("no"));
     let config = format!("{AT_ONCE}{}", every_receiver(stand.dir.path(), &stand.listener));
     // Half of them refuse and send back what they got; then all of them do.
     ALL.iter().step_by(2).for_each(|name| stand.listener.say(name, Say::Echo(400)));
@@ -655,10 +658,12 @@ fn secrets_are_nowhere_but_in_requests() {
         "s3cretwebhook",
         "s3crethmackey",
         "s3cretvalue",
+        "s3cretenv",
+        "s3cretarg",
         "s3crettopic",
     ];
     // The topic is a part of the settings file itself.
-    let in_file = &secrets[..9];
+    let in_file = &secrets[..11];
     let mut leaked = Vec::new();
     let mut look = |place: &str, text: &str, words: &[&str]| {
         leaked.extend(leaks(text, words).into_iter().map(|word| format!("{place}: {word}")));
