@@ -403,3 +403,40 @@ fn a_long_chain_of_extends_is_refused() {
     let Err(error) = judged("chain.yml", text.as_bytes()) else { panic!("it is read") };
     assert!(error.to_string().ends_with("more than 32 in a chain"), "{error}");
 }
+
+#[test]
+fn the_stack_of_the_package_has_no_finding() {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for files in [&["stack.yml"][..], &["stack.yml", "stack-enforce.yml"]] {
+        let lint = |named: &[(&str, String)]| {
+            let mut command = squall();
+            command.current_dir(&packaging).args(["--no-host", "--fail-on", "note", "--format", "json"]).args(files);
+            for variable in ["SQUALL_IMAGE", "SQUALL_PROXY_IMAGE", "SQUALL_STACK_REVISION", "DOCKER_SOCKET"] {
+                command.env_remove(variable);
+            }
+            command.envs(named.iter().cloned());
+            run(&mut command)
+        };
+        let images =
+            [("SQUALL_IMAGE", format!("squall:1@{digest}")), ("SQUALL_PROXY_IMAGE", format!("nginx@{digest}"))];
+        let outcome = lint(&images);
+        assert_eq!((outcome.status, &*outcome.stderr), (Some(0), ""), "{}", outcome.stdout);
+        let report = outcome.json();
+        assert_eq!(report["findings"], Value::Array(Vec::new()));
+        for service in report["services"].as_array().expect("services") {
+            assert_eq!(service["requests_per_min"], 0.0, "{service}");
+        }
+        // There is no default that a registry would be asked for.
+        for missing in 0..images.len() {
+            let named: Vec<_> =
+                images.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, set)| set.clone()).collect();
+            let outcome = lint(&named);
+            assert_eq!(outcome.status, Some(2), "{}", outcome.stdout);
+            assert!(outcome.stderr.contains("image with its digest"), "{}", outcome.stderr);
+        }
+        // As a tag it is said.
+        let outcome = lint(&[("SQUALL_IMAGE", "squall:1".to_owned()), images[1].clone()]);
+        assert_eq!(outcome.status, Some(1), "{}", outcome.stderr);
+    }
+}

@@ -219,7 +219,8 @@ impl Lab {
         }
     }
 
-    fn docker_command(&self, args: &[&str]) -> Command {
+    /// A docker command, to be given more.
+    pub(crate) fn docker_command(&self, args: &[&str]) -> Command {
         // As the lab's own scripts: Debian's docker, whatever else is installed here.
         let mut docker = Command::new("/usr/bin/docker");
         docker.args(args).env("DOCKER_HOST", self.var("DOCKER_HOST")).env("DOCKER_CONFIG", self.var("DOCKER_CONFIG"));
