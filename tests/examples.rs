@@ -1,4 +1,6 @@
 //! The programs of `examples/` do what they say.
+#![expect(clippy::unwrap_used, reason = "a test panics on a surprise")]
+#![expect(clippy::print_stdout, reason = "what they print")]
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};

@@ -38,6 +38,8 @@ pub(super) enum Command {
     Top(Top),
     /// List what is held, since when, why, and what happens next
     Status(Status),
+    /// Ask a running squall watch whether it sees what it should, as a container's health check
+    Health(Health),
     /// Hold a service now, as the breaker would
     Quarantine(Quarantine),
     /// Give a held service back exactly as it was
@@ -59,6 +61,8 @@ pub(super) enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Print the manual page, or write all of them
+    Man(Man),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -169,6 +173,15 @@ pub(super) struct Status {
     pub(super) format: ListFormat,
     #[command(flatten)]
     pub(super) journal: Journal,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Exit status: 0 well, 1 it does not see what it should, 2 it could not be asked.")]
+pub(super) struct Health {
+    /// Where it answers [default: as the settings' [serve] says]
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -367,6 +380,13 @@ pub(super) enum ConfigAction {
     Check,
     /// Print the settings in force
     Show,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Man {
+    /// Write the pages of squall, of each command and of the settings here
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
 }
 
 /// How a report is printed.

@@ -8,6 +8,8 @@ pub(super) enum Exit {
     Calm,
     /// Storms were found.
     Storms,
+    /// The daemon that was asked does not see what it should.
+    Unwell,
     /// It could not do its work, or not all of it.
     Trouble,
     /// A Nagios plugin's own code.
@@ -18,7 +20,7 @@ impl Exit {
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::Calm => 0,
-            Self::Storms => 1,
+            Self::Storms | Self::Unwell => 1,
             Self::Trouble => 2,
             Self::Nagios(code) => code,
         }

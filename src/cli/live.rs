@@ -3,7 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use reqwest::Url;
 use tokio::runtime::{Builder, Runtime};
 
 use super::args::{Daemon, Docker, Journal as Flags};
@@ -33,6 +34,16 @@ pub(super) fn docker_config(path: Option<&Path>, flags: &Docker) -> anyhow::Resu
         config.docker.context = flags.context.clone();
     }
     Ok(config)
+}
+
+/// A path at a running squall.
+pub(super) fn url(address: &str, path: &str) -> anyhow::Result<Url> {
+    let text = format!("{}{path}", address.trim_end_matches('/'));
+    let url = Url::parse(&text).with_context(|| format!("--url {address} is no address, as http://127.0.0.1:9765"))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        bail!("--url is to be http://HOST:PORT or https://HOST:PORT, without user and password");
+    }
+    Ok(url)
 }
 
 /// Where the journal is and what it keeps.

@@ -7,9 +7,11 @@ mod budget;
 mod config;
 mod exit;
 mod hand;
+mod health;
 mod input;
 mod lint;
 mod live;
+mod man;
 mod record;
 mod render;
 mod replay;
@@ -40,6 +42,7 @@ pub fn run() -> u8 {
         Command::Watch(command) => watch::run(&command, args.config.as_deref()),
         Command::Status(command) => status::run(&command, args.config.as_deref()),
         Command::Top(command) => top::run(&command, args.config.as_deref()),
+        Command::Health(command) => health::run(&command, args.config.as_deref()),
         Command::Quarantine(command) => hand::quarantine(&command, args.config.as_deref()),
         Command::Release(command) => hand::release(&command, args.config.as_deref()),
         Command::Report(command) => report::run(&command, args.config.as_deref()),
@@ -49,6 +52,7 @@ pub fn run() -> u8 {
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),
+        Command::Man(command) => man::run(&command),
     };
     match result {
         Ok(exit) => exit.code(),

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::live;
 use super::render::printable;
 use crate::config::{Enforce, LogSource};
-use crate::daemon::{Role, Said, Session, Teller, wall_clock};
+use crate::daemon::{Role, Said, Session, Teller, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
     Cause, Decision, Finding, Gap, LetGo, Notice, Outcome, Refusal, Response, Settlement, Storm, Timestamp,
@@ -89,6 +89,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     }
     session.respond_to_storms(config.respond.settings(), journal.clone()).await;
     session.meter_budgets(&config, &journal).await;
+    session.tell_supervisor();
     let is_json = command.format == WatchFormat::Json;
     let mut has_reader = true;
     let mut say = |said: Said| {
@@ -101,8 +102,10 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     tokio::select! {
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = teller.follow(&session) => {}
+        () = describe(teller.shown()) => {}
         () = live::stop_signal() => {}
     }
+    stopping();
     teller.close().await;
     session.keep_counts();
     journal.close().await;

@@ -13,6 +13,7 @@ mod plan;
 mod purse;
 mod sensor;
 mod session;
+mod supervisor;
 mod tally;
 mod teller;
 
@@ -21,4 +22,5 @@ pub use hand::{Hand, HandError};
 pub use purse::target;
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
+pub use supervisor::{describe, stopping};
 pub use teller::{OUTBOX, Teller, TellerError};

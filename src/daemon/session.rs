@@ -2,6 +2,7 @@
 
 mod look;
 mod respond;
+mod role;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,12 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use respond::Response;
+pub use role::Role;
 use tokio::time::Instant;
 
 use super::clock::{DaemonClock, sleep_until, wall_clock};
 use super::plan::{Plan, Task, suspects_every};
 use super::purse::Purse;
 use super::sensor::{Sensors, Wake, text_of};
+use super::supervisor::Supervisor;
 use super::tally::Tally;
 use crate::config::{Config, LogSource};
 use crate::detect::Detector;
@@ -45,28 +48,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 const GAPS_MAX: usize = 1000;
 /// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
 const NOTICES_AT_ONCE: usize = 250;
-
-/// What this node is in its Swarm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It sees every service and task.
-    Manager,
-    /// It sees its own containers only.
-    Worker,
-    /// There is no Swarm.
-    Plain,
-}
-
-impl Role {
-    /// The role as the API spells it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Manager => "manager",
-            Self::Worker => "worker",
-            Self::Plain => "plain",
-        }
-    }
-}
 
 /// What a session has to say as it happens.
 #[derive(Clone, Debug)]
@@ -126,6 +107,8 @@ struct State {
     response: Option<Response>,
     /// There for the daemon; a look keeps no count of budgets.
     purse: Option<Purse>,
+    /// There for the daemon; nobody waits for a look.
+    supervisor: Option<Supervisor>,
     /// The daemon's description, as it was asked for last.
     info: Info,
     clock: DaemonClock,
@@ -177,11 +160,12 @@ impl Session {
         let info = client.info().await?;
         let mut clock = DaemonClock::default();
         clock.set(&info.system_time, before, wall_clock());
-        let role = role_of(&info);
+        let role = Role::of(&info);
         let state = State {
             detector: Detector::new(settings),
             response: None,
             purse: None,
+            supervisor: None,
             info: info.clone(),
             clock,
             role,
@@ -240,6 +224,11 @@ impl Session {
         pulls.into_iter().for_each(|(minute, registry, pulls, requests)| meter.add(minute, &registry, pulls, requests));
         readings.into_iter().for_each(|reading| meter.read(reading));
         state.purse = Some(Purse::start(config));
+    }
+
+    /// Tells the service manager from now on, where there is one, that it looks and that its loop turns over.
+    pub fn tell_supervisor(&self) {
+        self.state().supervisor = Some(Supervisor::of_environment());
     }
 
     /// What this node is in its Swarm.
@@ -371,6 +360,11 @@ impl Session {
             }
         };
         let now = Instant::now();
+        if task == Task::Sweep
+            && let Some(supervisor) = &mut self.state().supervisor
+        {
+            supervisor.ready();
+        }
         match result {
             Ok(()) => {
                 plan.done(task, now, now - started);
@@ -504,6 +498,7 @@ impl Session {
             state.detector.blind(now);
         }
         state.detector.advance(now);
+        state.supervisor.iter_mut().for_each(Supervisor::turn);
         drop(state);
         // Part by part, so that thousands of storms that begin at once take little room.
         for part in 0.. {
@@ -529,8 +524,12 @@ impl Session {
 
     fn next_deadline(&self) -> Option<Instant> {
         let state = self.state();
-        let deadline = state.detector.next_deadline()?;
-        Some(Instant::now() + deadline.since(state.clock.now()).max(Duration::from_millis(10)))
+        let judgement = state
+            .detector
+            .next_deadline()
+            .map(|deadline| Instant::now() + deadline.since(state.clock.now()).max(Duration::from_millis(10)));
+        let sign_of_life = state.supervisor.as_ref().and_then(Supervisor::next);
+        judgement.into_iter().chain(sign_of_life).min()
     }
 
     fn next_response(&self) -> Option<Instant> {
@@ -559,14 +558,6 @@ impl Session {
     fn state(&self) -> MutexGuard<'_, State> {
         // One task uses it, so it is never poisoned while anybody looks on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn role_of(info: &Info) -> Role {
-    match (info.swarm.control_available, &*info.swarm.local_node_state) {
-        (true, _) => Role::Manager,
-        (false, "" | "inactive") => Role::Plain,
-        (false, _) => Role::Worker,
     }
 }
 

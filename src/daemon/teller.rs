@@ -174,6 +174,11 @@ impl Teller {
         self.address
     }
 
+    /// What [`Teller::follow`] shows, receivers apart.
+    pub fn shown(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.subscribe()
+    }
+
     /// Passes on what a session says.
     pub fn hear(&self, session: &Session, said: &Said) {
         let told = |storm: &Arc<Storm>| Told { storm: Arc::clone(storm), labels: session.labels(&storm.subject.id) };

@@ -2,7 +2,6 @@
 //!
 //! Nothing is acted on and no journal is kept.
 
-use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use reqwest::{Client, StatusCode, Url};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::super::live;
 use super::view::Update;
 use crate::daemon::{Said, Session};
 use crate::http;
@@ -91,12 +91,7 @@ pub(super) struct Remote {
 impl Remote {
     /// The daemon at this address; the token is in the file, or else in the environment.
     pub(super) fn new(address: &str, token_file: Option<&Path>) -> anyhow::Result<Self> {
-        let text = format!("{}{PATH}", address.trim_end_matches('/'));
-        let url =
-            Url::parse(&text).with_context(|| format!("--url {address} is no address, as http://127.0.0.1:9765"))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-            bail!("--url is to be http://HOST:PORT or https://HOST:PORT, without user and password");
-        }
+        let url = live::url(address, PATH)?;
         let client = http::client(TIMEOUT)?;
         Ok(Self { client, url, authorization: authorization(token_file)? })
     }
@@ -106,7 +101,7 @@ impl Remote {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        let mut response = request.send().await.map_err(explain)?;
+        let mut response = request.send().await.map_err(|error| http::explain(error, TIMEOUT))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.authorization.is_some() => {
@@ -119,7 +114,7 @@ impl Remote {
             other => return Err(format!("it answers {other}")),
         }
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(explain)? {
+        while let Some(piece) = response.chunk().await.map_err(|error| http::explain(error, TIMEOUT))? {
             if body.len() + piece.len() > BODY_BYTES_MAX {
                 return Err(format!("its answer is longer than {} MB", BODY_BYTES_MAX >> 20));
             }
@@ -171,17 +166,4 @@ fn authorization(file: Option<&Path>) -> anyhow::Result<Option<HeaderValue>> {
     };
     value.set_sensitive(true);
     Ok(Some(value))
-}
-
-/// Why a request failed: its innermost reason, without the address.
-fn explain(error: reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("no answer within {} s", TIMEOUT.as_secs());
-    }
-    let error = error.without_url();
-    let mut reason: &dyn Error = &error;
-    while let Some(inner) = reason.source() {
-        reason = inner;
-    }
-    reason.to_string()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{CLOSELY, Role, Session, State, role_of};
+use super::{CLOSELY, Role, Session, State};
 use crate::budget::Engine;
 use crate::config::LogSource;
 use crate::daemon::clock::wall_clock;
@@ -81,7 +81,7 @@ impl Session {
         let info = self.client.info().await?;
         let mut state = self.state();
         state.clock.set(&info.system_time, before, wall_clock());
-        state.role = role_of(&info);
+        state.role = Role::of(&info);
         if !info.swarm.node_id.is_empty() {
             state.detector.place(ORIGIN, &info.swarm.node_id);
             let store = if info.uses_containerd_images() { Engine::Containerd } else { Engine::Graph };
