@@ -10,8 +10,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use squall::model::{
-    Action, Alert, AlertKind, Author, Cause, Decision, Gap, LetGo, Outcome, Refusal, Response, Settlement, Severity,
-    Storm, StormState, Timestamp,
+    Action, Alert, AlertKind, Author, Cause, ClockStep, Decision, Gap, LetGo, Outcome, Refusal, Response, Settlement,
+    Severity, Storm, StormState, Timestamp,
 };
 use squall::notify::{Desk, Filter, Labels, Memory, News, Part, Settings, Silence, Told, When};
 
@@ -817,4 +817,17 @@ fn the_same_news_gives_the_same_bytes() {
         let bytes = |stage: &Stage| serde_json::to_string(&stage.told).expect("JSON");
         prop_assert_eq!(bytes(&play(&steps, true)), bytes(&play(&steps, true)));
     });
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_message_by_an_hour() {
+    let mut stage = Stage::new();
+    stage.begin("web", Cause::Mount);
+    stage.pass(5 * SEC);
+    let expected = stage.now;
+    stage.now = expected.minus(HOUR);
+    stage.listed_at = stage.now;
+    stage.desk.step_clock(ClockStep { expected, said: stage.now });
+    stage.pass(MIN);
+    assert_eq!(stage.told.len(), 1, "{:#?}", stage.told);
 }

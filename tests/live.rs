@@ -535,6 +535,66 @@ fn a_removed_service_s_last_failure_is_no_new_storm() {
     assert_eq!(watch.terminate(), Some(0));
 }
 
+/// The log remembers storms of services that are gone by now, and time passes while the end of it is held against what
+/// there is.
+#[test]
+fn a_service_that_was_removed_before_the_start_is_no_storm() {
+    let (dir, daemon) = fake();
+    serve_storm(&daemon);
+    daemon.on("/images/json", |_| Answer::json("[]").after(Duration::from_secs(2)));
+    let log = dir.path().join("dockerd.log");
+    let line = |secs: i64| {
+        format!(
+            "time=\"{}\" level=error msg=\"fatal task error\" error={} module=node/agent/taskmanager node.id={NODE_ID} service.id={} task.id=gonetask{secs:016}\n",
+            secs_ago(secs),
+            json!(MOUNT_ERROR),
+            service_id(7)
+        )
+    };
+    fs::write(&log, (3..15).rev().map(line).collect::<String>()).unwrap();
+    let watch = squall(&daemon.host(), &["watch", "--format", "json", "--log", log.to_str().unwrap()]);
+    let mut watch = Running::start(dir.path(), watch);
+    watch.until("a storm is known", |watch| !watch.notices("onset").is_empty());
+    std::thread::sleep(Duration::from_secs(3));
+    let onsets = watch.notices("onset");
+    let names: Vec<&Value> = onsets.iter().map(|line| &line["storm"]["subject"]["name"]).collect();
+    assert_eq!(names, ["service0"], "{}", watch.words());
+    assert_eq!(watch.terminate(), Some(0));
+}
+
+/// An hour that nobody lived through ends no storm and begins none.
+#[test]
+fn a_daemon_whose_clock_is_set_loses_no_storm_and_invents_none() {
+    for by in [3600_i64, -3600] {
+        let (dir, daemon) = fake();
+        serve_storm(&daemon);
+        let mut watch = Running::watch(dir.path(), &daemon);
+        watch.until("the storm is known", |watch| watch.notices("onset").len() == 1);
+        daemon.on("/info", move |_| {
+            let mut info = info_now();
+            info["SystemTime"] = json!(secs_ago(-by));
+            Answer::json(info.to_string())
+        });
+        let nanos = now_nanos() + by * 1_000_000_000;
+        daemon.emit(
+            nanos,
+            format!(
+                r#"{{"Type":"container","Action":"create","Actor":{{"ID":"{:0>64}","Attributes":{{"name":"x"}}}},"scope":"local","time":{},"timeNano":{nanos}}}"#,
+                "x",
+                nanos / 1_000_000_000
+            ),
+        );
+        watch.until("the step is said", |watch| watch.notices("gap").len() == 1);
+        assert_eq!(watch.notices("gap")[0]["gap"]["why"], "clock-stepped");
+        let listed = daemon.count("/services");
+        watch.until("it is listed on", |_| daemon.count("/services") > listed + 1);
+        assert_eq!(watch.notices("onset").len(), 1, "{by} s: {}", watch.words());
+        assert_eq!(watch.notices("subsided").len(), 0, "{by} s: {}", watch.words());
+        assert_eq!(watch.notices("gap").len(), 1, "{by} s: {}", watch.words());
+        assert_eq!(watch.terminate(), Some(0));
+    }
+}
+
 /// A manager that starts reads its Raft log again, and says what happened in it a second time, at the old times.
 /// These events prove nothing of what the node itself has seen.
 #[test]

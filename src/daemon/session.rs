@@ -1,5 +1,6 @@
 //! A detector that is fed by a live Docker: the one loop over all that can wake it.
 
+mod gaps;
 mod look;
 mod respond;
 mod role;
@@ -44,8 +45,6 @@ const SUSPECT_FOR: Duration = Duration::from_secs(120);
 const DOUBT: Duration = Duration::from_secs(4);
 /// How far back history is shown.
 const DAY: Duration = Duration::from_secs(86_400);
-/// How many gaps are kept for the report; the oldest go first.
-const GAPS_MAX: usize = 1000;
 /// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
 const NOTICES_AT_ONCE: usize = 250;
 
@@ -116,6 +115,8 @@ struct State {
     skipped: Skipped,
     observations: u64,
     gaps: Vec<Gap>,
+    /// The end of the last one, on the daemon's clock as it is now.
+    gap_end: Option<Timestamp>,
     from: Option<Timestamp>,
     /// Services with fewer tasks than they should have, and since when.
     short: BTreeMap<String, Instant>,
@@ -125,9 +126,13 @@ struct State {
     active_nodes: u64,
     /// What was before the session has been read.
     has_past: bool,
+    /// It is being read.
+    reads_past: bool,
     lost: Option<String>,
     no_log: Option<String>,
     trouble: BTreeMap<Task, String>,
+    /// Since when listings fail, of a daemon that answers.
+    unlisted: Option<Timestamp>,
     /// Nothing has been listed since the daemon was lost: nobody looks.
     is_stale: bool,
     /// Until when it may still turn out that events were missed while the daemon was lost.
@@ -156,10 +161,11 @@ impl Session {
         let surroundings = Surroundings::new(&env, config.docker.host.clone(), config.docker.context.clone());
         let client = Client::connect(&Endpoint::resolve(&surroundings)?).await?;
         let settings = crate::detect::Settings { slack: SLACK, ..config.detector() };
-        let before = wall_clock();
+        let before = Instant::now();
         let info = client.info().await?;
         let mut clock = DaemonClock::default();
-        clock.set(&info.system_time, before, wall_clock());
+        // The first answer is no step.
+        let _ = clock.set(&info.system_time, before, Instant::now());
         let role = Role::of(&info);
         let state = State {
             detector: Detector::new(settings),
@@ -172,15 +178,18 @@ impl Session {
             skipped: Skipped::default(),
             observations: 0,
             gaps: Vec::new(),
+            gap_end: None,
             from: None,
             short: BTreeMap::new(),
             still_short: BTreeSet::new(),
             risks: Vec::new(),
             active_nodes: 0,
             has_past: false,
+            reads_past: false,
             lost: None,
             no_log: None,
             trouble: BTreeMap::new(),
+            unlisted: None,
             is_stale: true,
             doubt_until: None,
             labels: BTreeMap::new(),
@@ -372,6 +381,8 @@ impl Session {
                     let mut state = self.state();
                     state.tally.sweep(now - started);
                     state.swept = Some(now);
+                    drop(state);
+                    self.note_listed(say);
                 }
                 self.state().trouble.remove(&task);
                 if self.role() != role {
@@ -385,6 +396,10 @@ impl Session {
                 let text = error.to_string();
                 let mut state = self.state();
                 state.is_stale |= task == Task::Sweep;
+                if state.lost.is_none() && matches!(task, Task::Services | Task::Sweep) {
+                    let since = state.clock.now();
+                    state.unlisted.get_or_insert(since);
+                }
                 let is_news = state.trouble.insert(task, text.clone()).as_ref() != Some(&text);
                 drop(state);
                 if is_news {
@@ -427,15 +442,18 @@ impl Session {
                 if std::mem::take(&mut self.state().lost_images) {
                     plan.see_images(Instant::now());
                 }
-                at.into_iter().for_each(|at| self.note_event(at));
+                at.into_iter().for_each(|at| self.note_event(at, plan));
             }
             Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),
             Wake::Docker(FollowItem::Lost { error, .. }) => {
                 let text = error.to_string();
                 let is_news = self.state().lost.is_none();
                 if is_news {
-                    self.state().is_stale = true;
-                    self.state().lost = Some(text.clone());
+                    let mut state = self.state();
+                    (state.is_stale, state.lost) = (true, Some(text.clone()));
+                    // What the events since then vouch for is another question.
+                    state.unlisted = None;
+                    drop(state);
                     say(Said::Lost(text));
                 }
             }
@@ -456,30 +474,13 @@ impl Session {
         }
     }
 
-    fn note_dropped(&self, sensors: &Sensors, say: &mut (dyn FnMut(Said) + Send)) {
-        let dropped = sensors.take_dropped();
-        if dropped > 0 {
-            let now = self.state().clock.now();
-            let why = format!("squall fell behind: {dropped} events were dropped");
-            self.note_gap(Gap { from: now, to: now, why }, say);
-        }
-    }
-
-    fn note_event(&self, at: Timestamp) {
+    fn note_event(&self, at: Timestamp, plan: &mut Plan) {
         let mut state = self.state();
+        if state.clock.is_doubted_by(at) {
+            plan.resync(Instant::now());
+        }
         state.tally.event_lag = Some(state.clock.now().since(at));
         state.event_at = Some(at);
-    }
-
-    fn note_gap(&self, gap: Gap, say: &mut (dyn FnMut(Said) + Send)) {
-        let mut state = self.state();
-        if state.gaps.len() >= GAPS_MAX {
-            state.gaps.remove(0);
-        }
-        state.tally.gap(&gap);
-        state.gaps.push(gap.clone());
-        drop(state);
-        say(Said::Gap(gap));
     }
 
     fn say_no_log(&self, why: String, say: &mut (dyn FnMut(Said) + Send)) {
@@ -493,6 +494,12 @@ impl Session {
     /// Lets the detector's time pass, says what it found, and plans the next look at suspects.
     fn pass_time(&self, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
         let mut state = self.state();
+        if state.clock.is_in_doubt() {
+            plan.resync(Instant::now());
+        }
+        if state.reads_past {
+            return;
+        }
         let now = state.clock.now();
         if state.is_stale {
             state.detector.blind(now);

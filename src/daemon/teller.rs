@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::clock::wall_clock;
+use super::clock::{WallClock, wall_clock};
 use super::session::{Said, Session};
 use crate::config::{Config, ConfigError, Serve};
 use crate::model::{Check, Notice, Status, Storm, Timestamp};
@@ -328,6 +328,7 @@ impl Work {
     /// Hears news, tells alerts, and puts together what is shown.
     async fn tell(&mut self, courier: &Courier, shown: &watch::Sender<Arc<Status>>) {
         let mut desk = Desk::new(self.desk.clone(), wall_clock(), std::mem::take(&mut self.memory));
+        let mut clock = WallClock::now();
         let mut refresh_at = Instant::now() + REFRESH_EVERY;
         let mut has_trouble = false;
         if let Some(why) = self.trouble.clone() {
@@ -335,6 +336,9 @@ impl Work {
             desk.hear(wall_clock(), News::Trouble { part: Part::Outbox, why });
         }
         loop {
+            if let Some(step) = clock.step() {
+                desk.step_clock(step);
+            }
             let now = wall_clock();
             let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
             tokio::select! {

@@ -110,6 +110,8 @@ impl Attempt {
             TaskState::Rejected => failed,
             TaskState::Failed if was_stopped || (facts.ordered_down && cause == Cause::AppExit) => Outcome::Intended,
             TaskState::Failed => failed,
+            // A dockerd that stops ends its containers first: those that stop well when they are told to are complete.
+            TaskState::Complete if facts.killed && !facts.unhealthy => Outcome::Intended,
             TaskState::Complete => self.judge_exit_zero(policy),
             TaskState::Shutdown | TaskState::Orphaned | TaskState::Remove => Outcome::Intended,
             _ if facts.ordered_error || was_stopped => Outcome::Intended,

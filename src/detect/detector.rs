@@ -3,6 +3,7 @@
 mod judge;
 mod registry;
 mod spend;
+mod step;
 mod store;
 mod take;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::key::Slot;
 use super::settings::Settings;
 use super::spent::Sum;
-use crate::model::{Cause, CauseCounts, Timestamp};
+use crate::model::{Cause, CauseCounts, ClockStep, Timestamp};
 
 /// How many nodes of one storm are named.
 const NODES_MAX: usize = 100;
@@ -76,6 +76,11 @@ impl Run {
         if self.nodes.len() < NODES_MAX && failure.node != 0 {
             self.nodes.insert(failure.node);
         }
+    }
+
+    /// See [`Detector::step_clock`](super::Detector::step_clock).
+    pub(super) fn step_clock(&mut self, step: ClockStep) {
+        (self.since, self.first_created) = (step.carry(self.since), step.carry(self.first_created));
     }
 
     pub(super) fn failed(&self) -> u64 {

@@ -9,7 +9,9 @@ use super::quota::{Limiter, Quotas};
 use super::run::{Episode, Failure, Run};
 use super::settings::Settings;
 use super::spent::Spent;
-use crate::model::{Cause, CauseCounts, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp};
+use crate::model::{
+    Cause, CauseCounts, ClockStep, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp,
+};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
 const RECENT_MAX: usize = 16;
@@ -308,6 +310,15 @@ impl SubjectState {
         }
     }
 
+    /// See [`Detector::step_clock`](super::Detector::step_clock).
+    pub(super) fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
+        let own = [&mut self.deployed, &mut self.last_seen, &mut self.listed].into_iter().chain(&mut self.orders);
+        own.for_each(|at| *at = step.carry(*at));
+        if let Some(failing) = &mut self.failing {
+            failing.step_clock(step, quotas);
+        }
+    }
+
     /// Somebody ordered a change.
     pub(super) fn order(&mut self, at: Timestamp) {
         if self.orders.contains(&at) {
@@ -406,6 +417,34 @@ impl Failing {
             details: Vec::new(),
             storm: None,
         }
+    }
+
+    /// See [`Detector::step_clock`](super::Detector::step_clock).
+    fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
+        for failure in &mut self.recent {
+            (failure.at, failure.created) = (step.carry(failure.at), step.carry(failure.created));
+        }
+        // What came since the step may stand behind what was before it.
+        self.recent.make_contiguous().sort_by_key(|failure| failure.at);
+        self.last = step.carry(self.last);
+        self.judge_again(quotas);
+        for slot in &mut self.slots {
+            slot.last = step.carry(slot.last);
+            slot.limiter = quotas.slow_limiter();
+            for failure in self.recent.iter().filter(|failure| failure.slot == slot.slot && !failure.exit_zero) {
+                // Counted again, by limiters that cannot be carried over.
+                quotas.trips(&slot.limiter, failure.at);
+            }
+        }
+        let episode = self.storm.as_mut();
+        if let Some(episode) = episode {
+            for at in [&mut episode.detected, &mut episode.counted_until] {
+                *at = step.carry(*at);
+            }
+            episode.run.step_clock(step);
+        }
+        self.fast.step_clock(step);
+        self.slow.step_clock(step);
     }
 
     pub(super) fn detail(&self, cause: Cause) -> &str {

@@ -41,4 +41,4 @@ pub use status::{
 };
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
-pub use time::{Pace, Timestamp, TimestampError, span_in_words};
+pub use time::{ClockStep, Pace, Timestamp, TimestampError, span_in_words};

@@ -65,6 +65,33 @@ impl Timestamp {
     }
 }
 
+/// A clock was stepped: somebody has set it, or the machine has slept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    /// What it would say if it had not been.
+    pub expected: Timestamp,
+    /// What it says.
+    pub said: Timestamp,
+}
+
+impl ClockStep {
+    /// A time that the clock told before it was stepped, as it would tell it now. What is nearer to the time after the
+    /// step was told since.
+    pub fn carry(self, at: Timestamp) -> Timestamp {
+        let off = |from: Timestamp| at.0.saturating_sub(from.0).unsigned_abs();
+        let is_no_time = at.0 == i64::MIN || at.0 == i64::MAX;
+        if is_no_time || off(self.said) < off(self.expected) {
+            return at;
+        }
+        Timestamp(at.0.saturating_add(self.by_nanos()))
+    }
+
+    /// By how much it was stepped: ahead, or where it is negative back.
+    pub fn by_nanos(self) -> i64 {
+        self.said.0.saturating_sub(self.expected.0)
+    }
+}
+
 /// A span for people, in at most seven characters up to 9,999 days: `45 s`, `23 min`, `5 h`, `3 d`. Of two units the
 /// smaller, until it says little.
 pub fn span_in_words(span: Duration) -> String {
@@ -164,6 +191,17 @@ mod tests {
         assert_eq!(see(&mut pace, 20_000), 101);
         assert_eq!(see(&mut pace, 20_001), 20_001);
         assert_eq!(see(&mut pace, 20_000), 20_001);
+    }
+
+    #[test]
+    fn what_a_clock_told_before_its_step_is_carried_over_and_what_it_told_since_is_not() {
+        let secs = Timestamp::from_secs;
+        let back = ClockStep { expected: secs(10_000), said: secs(6400) };
+        assert_eq!([9_990, 10_001, 6401].map(|at| back.carry(secs(at))), [6390, 6401, 6401].map(secs));
+        let ahead = ClockStep { expected: secs(10_000), said: secs(13_600) };
+        assert_eq!([10, 9_990, 13_601].map(|at| ahead.carry(secs(at))), [3610, 13_590, 13_601].map(secs));
+        let never = Timestamp::from_nanos(i64::MIN);
+        assert_eq!(ahead.carry(never), never);
     }
 
     #[test]

@@ -21,8 +21,8 @@ use pressing::Pressing;
 use super::news::{Labels, News, Told};
 use super::silence::Silence;
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Action, Alert, AlertKind, AlertStorm, Decision, LetGo, Outcome, Refusal, Settlement,
-    Severity, SubjectKind, Timestamp, fnv_64,
+    ALERT_STORMS_KNOWN_MAX, Action, Alert, AlertKind, AlertStorm, ClockStep, Decision, LetGo, Outcome, Refusal,
+    Settlement, Severity, SubjectKind, Timestamp, fnv_64,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
@@ -200,6 +200,16 @@ impl Desk {
             News::Trouble { part, why } => self.pressing.trouble(now, part, why),
             News::Recovered(part) => self.pressing.recovered(now, part),
         }
+    }
+
+    /// This machine's clock was stepped: nothing is told an hour too soon or too late for that.
+    pub fn step_clock(&mut self, step: ClockStep) {
+        let carry = |at: &mut Timestamp| *at = step.carry(*at);
+        carry(&mut self.started);
+        self.told.iter_mut().chain(&mut self.digest_at).for_each(carry);
+        self.unsaid.iter_mut().for_each(|alert| alert.at = step.carry(alert.at));
+        self.conversations.values_mut().for_each(|conversation| Arc::make_mut(conversation).step_clock(step));
+        self.pressing.step_clock(step);
     }
 
     /// What is to be told now.

@@ -4,13 +4,15 @@ use std::num::NonZeroU32;
 
 use governor::Quota;
 
-use crate::model::{EventClock, Limiter, Timestamp};
+use crate::model::{ClockStep, EventClock, Limiter, Timestamp};
 
 /// The actions of an hour, all of them as burst. A quarter of them is kept for quarantines: trying again may wait, a
 /// storm may not. Who begins a watched attempt pays for its end too, so that an attempt that fails can always be stopped.
 #[derive(Debug)]
 pub(super) struct Budget {
     clock: EventClock,
+    /// By how much the clock was stepped: the limiters' own goes on as if it had not been.
+    stepped_nanos: i64,
     all: Limiter,
     tries: Limiter,
 }
@@ -21,12 +23,21 @@ impl Budget {
         let for_tries = actions_per_hour.get() - actions_per_hour.get() / 4;
         let for_tries = NonZeroU32::new(for_tries).unwrap_or(NonZeroU32::MIN);
         let limiter = |per_hour: NonZeroU32| clock.limiter(Quota::per_hour(per_hour));
-        Self { all: limiter(actions_per_hour), tries: limiter(for_tries), clock }
+        Self { all: limiter(actions_per_hour), tries: limiter(for_tries), clock, stepped_nanos: 0 }
+    }
+
+    /// The clock was stepped: neither is the hour over for that, nor does it begin again.
+    pub(super) fn step_clock(&mut self, step: ClockStep) {
+        self.stepped_nanos = self.stepped_nanos.saturating_add(step.by_nanos());
+    }
+
+    fn set(&self, now: Timestamp) {
+        self.clock.set(Timestamp::from_nanos(now.as_nanos().saturating_sub(self.stepped_nanos)));
     }
 
     /// Takes one action; whether there was one.
     pub(super) fn take(&self, now: Timestamp) -> bool {
-        self.clock.set(now);
+        self.set(now);
         self.all.check().is_ok()
     }
 
@@ -42,7 +53,7 @@ impl Budget {
     }
 
     fn take_both(&self, now: Timestamp, actions: NonZeroU32) -> bool {
-        self.clock.set(now);
+        self.set(now);
         // The larger one first: it is empty more often, and what it refuses costs the other nothing.
         let is_left = |limiter: &Limiter| limiter.check_n(actions).is_ok_and(|it| it.is_ok());
         is_left(&self.all) && is_left(&self.tries)
@@ -63,6 +74,18 @@ mod tests {
         let at = Timestamp::from_secs;
         assert_eq!((0..100).filter(|_| budget.take(at(1_000_000))).count(), 60);
         assert_eq!((0..100).filter(|_| budget.take(at(1_000_300))).count(), 5);
+    }
+
+    #[test]
+    fn a_step_of_the_clock_gives_and_takes_no_action() {
+        for by in [3600, -3600] {
+            let mut budget = budget(60);
+            let now = Timestamp::from_secs(1_000_000);
+            assert_eq!((0..30).filter(|_| budget.take(now)).count(), 30);
+            let said = Timestamp::from_secs(1_000_000 + by);
+            budget.step_clock(ClockStep { expected: now, said });
+            assert_eq!((0..100).filter(|_| budget.take(said)).count(), 30, "stepped by {by} s");
+        }
     }
 
     #[test]

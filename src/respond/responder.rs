@@ -15,7 +15,7 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Cause, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
+    Action, Author, Cause, ClockStep, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
     SubjectKind, TaskFact, Timestamp,
 };
 
@@ -110,6 +110,16 @@ struct Holding {
     /// Somebody changed it: squall has let go, and does nothing until its labels are gone or are others.
     is_let_go: bool,
     failures: u32,
+    /// By how much the daemon's clock was stepped since the mark was written.
+    stepped_nanos: i64,
+}
+
+impl Holding {
+    /// When the try is due that is written on the service, on the clock as it is now.
+    fn until(&self) -> Option<Timestamp> {
+        let nanos = self.mark.until?.as_nanos().saturating_add(self.stepped_nanos);
+        Some(Timestamp::from_nanos(nanos))
+    }
 }
 
 #[derive(Debug)]
@@ -323,6 +333,23 @@ impl Responder {
         due.into_iter().take(LOOKS_MAX).map(|(_, id)| id.clone()).collect()
     }
 
+    /// The daemon's clock was stepped: nothing comes an hour too soon or too late for that.
+    pub fn step_clock(&mut self, step: ClockStep) {
+        for wait in self.storms.values_mut().chain(self.container_storms.values_mut()) {
+            wait.next = step.carry(wait.next);
+            wait.answered = wait.answered.map(|at| step.carry(at));
+        }
+        for held in self.held.values_mut() {
+            held.next = step.carry(held.next);
+            held.running_since = held.running_since.map(|at| step.carry(at));
+            held.stepped_nanos = held.stepped_nanos.saturating_add(step.by_nanos());
+        }
+        self.hands_off.values_mut().for_each(|off| off.until = step.carry(off.until));
+        self.let_go.values_mut().for_each(|at| *at = step.carry(*at));
+        self.latest = step.carry(self.latest);
+        self.budget.step_clock(step);
+    }
+
     /// A clock that was set back must not make everything wait for as long: what waits is looked at, and the hour's
     /// actions are counted anew.
     fn follow_the_clock(&mut self, now: Timestamp) {
@@ -413,8 +440,17 @@ impl Responder {
         // Whoever began the attempt has paid for its end; who takes it over pays again, if there is enough.
         let is_paid = mark.phase != Phase::Held && self.budget.take(now);
         let next = now;
-        let holding =
-            Holding { mark, subject, version, next, running_since: None, is_paid, is_let_go: false, failures: 0 };
+        let holding = Holding {
+            mark,
+            subject,
+            version,
+            next,
+            running_since: None,
+            is_paid,
+            is_let_go: false,
+            failures: 0,
+            stepped_nanos: 0,
+        };
         self.held.insert(id, holding);
     }
 

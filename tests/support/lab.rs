@@ -59,6 +59,26 @@ impl Lab {
         checked(run_lab(&["revive-docker", self.dir.to_str().unwrap(), &node.to_string()]), "lab revive-docker");
     }
 
+    /// A node's dockerd stands still.
+    pub(crate) fn freeze_docker(&self, node: usize) {
+        checked(run_lab(&["freeze-docker", self.dir.to_str().unwrap(), &node.to_string()]), "lab freeze-docker");
+    }
+
+    /// It goes on.
+    pub(crate) fn thaw_docker(&self, node: usize) {
+        checked(run_lab(&["thaw-docker", self.dir.to_str().unwrap(), &node.to_string()]), "lab thaw-docker");
+    }
+
+    /// A node and the others are out of each other's reach.
+    pub(crate) fn cut_network(&self, node: usize) {
+        checked(run_lab(&["cut-network", self.dir.to_str().unwrap(), &node.to_string()]), "lab cut-network");
+    }
+
+    /// They reach each other again.
+    pub(crate) fn mend_network(&self, node: usize) {
+        checked(run_lab(&["mend-network", self.dir.to_str().unwrap(), &node.to_string()]), "lab mend-network");
+    }
+
     /// The same lab, seen from another of its nodes.
     pub(crate) fn at_node(&self, node: usize) -> Self {
         let mut env = self.env.clone();
@@ -126,7 +146,9 @@ impl Lab {
 
     /// squall, as somebody who sits at this Docker runs it.
     pub(crate) fn squall(&self, args: &[&str]) -> Command {
-        let mut squall = Command::new(env!("CARGO_BIN_EXE_squall"));
+        // A release build of it, where tests/survive was given one.
+        let program = std::env::var_os("SQUALL").unwrap_or_else(|| env!("CARGO_BIN_EXE_squall").into());
+        let mut squall = Command::new(program);
         squall.args(args).env("DOCKER_HOST", self.var("DOCKER_HOST")).env("DOCKER_CONFIG", self.var("DOCKER_CONFIG"));
         squall.env_remove("DOCKER_CONTEXT").env_remove("SQUALL_CONFIG").env_remove("SQUALL_LOG").env("COLUMNS", "80");
         squall.stdin(Stdio::null());
@@ -267,9 +289,14 @@ impl Watch {
 
     /// The same with further arguments. `dir` holds what it says and its journal, and may be used again.
     pub(crate) fn start_with(lab: &Lab, dir: &Path, args: &[&str]) -> Self {
-        let (out, words) = (dir.join("watch.json"), dir.join("watch.log"));
         let mut watch = lab.squall(&["watch", "--format", "json", "--state-dir"]);
         watch.arg(dir.join("state")).args(args);
+        Self::run(watch, dir)
+    }
+
+    /// The same of a command that is a watch already.
+    pub(crate) fn run(mut watch: Command, dir: &Path) -> Self {
+        let (out, words) = (dir.join("watch.json"), dir.join("watch.log"));
         let child = watch.stdout(File::create(&out).unwrap()).stderr(File::create(&words).unwrap()).spawn().unwrap();
         let mut watch = Self { child, out, words, started: Instant::now() };
         watch.until("it watches", 10, |watch| watch.words().contains("watching").then_some(()));
@@ -320,15 +347,24 @@ impl Watch {
 
     /// What it has used so far, in words.
     pub(crate) fn usage(&self) -> String {
-        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let status = fs::read_to_string(proc.join("status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
-        let stat = fs::read_to_string(proc.join("stat")).unwrap();
+        let (peak, lived) = (self.resident_kb("VmHWM:"), self.started.elapsed().as_secs());
+        format!("at most {peak} kB resident, {:.2} s of processor time in {lived} s", self.processor_secs())
+    }
+
+    /// A line of its `/proc/PID/status`: `VmRSS:` is what is resident, `VmHWM:` the most that ever was.
+    pub(crate) fn resident_kb(&self, line: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// The processor time that it has used.
+    pub(crate) fn processor_secs(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // The name in parentheses may hold anything; utime and stime are fields 14 and 15.
         let fields = stat.rsplit(") ").next().unwrap().split(' ').collect::<Vec<_>>();
         let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        let lived = self.started.elapsed().as_secs();
-        format!("at most {peak} resident, {:.2} s of processor time in {lived} s", ticks / TICKS_PER_SEC)
+        ticks / TICKS_PER_SEC
     }
 
     /// Ends it at once, wherever it is.

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{CLOSELY, Role, Session, State};
 use crate::budget::Engine;
 use crate::config::LogSource;
-use crate::daemon::clock::wall_clock;
 use crate::daemon::log_file::LogFile;
 use crate::daemon::log_journal::Journal;
 use crate::daemon::sensor::{is_of_interest, text_of};
@@ -48,9 +47,13 @@ impl Session {
         }
         let has_past = self.state().has_past;
         if !has_past {
-            self.read_past().await?;
+            // What the past tells of may be gone since: nothing is said of it till the listings are held against it.
+            self.state().reads_past = true;
+            let read = self.read_past().await;
             // In the past images came that have gone since.
             self.list_images().await;
+            self.state().reads_past = false;
+            read?;
         }
         self.judge_what_was_seen(has_past);
         if !has_past {
@@ -77,10 +80,12 @@ impl Session {
 
     /// What the node is in its Swarm, and its clock, change while the daemon runs.
     pub(super) async fn ask_again(&self) -> Result<(), docker::Error> {
-        let before = wall_clock();
+        let before = Instant::now();
         let info = self.client.info().await?;
         let mut state = self.state();
-        state.clock.set(&info.system_time, before, wall_clock());
+        if let Some(step) = state.clock.set(&info.system_time, before, Instant::now()) {
+            state.step_clock(step);
+        }
         state.role = Role::of(&info);
         if !info.swarm.node_id.is_empty() {
             state.detector.place(ORIGIN, &info.swarm.node_id);

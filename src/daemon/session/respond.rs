@@ -17,7 +17,9 @@ use crate::daemon::tally::Tally;
 use crate::detect::Detector;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
-use crate::model::{Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
+use crate::model::{
+    ClockStep, Decision, Gap, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp,
+};
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
@@ -115,6 +117,12 @@ impl Response {
         deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
     }
 
+    /// The daemon's clock was stepped, which is to be said.
+    pub(super) fn step_clock(&mut self, step: ClockStep, gap: Gap) {
+        self.responder.step_clock(step);
+        self.to_say.push(Said::Gap(gap));
+    }
+
     /// Whether this node leads its Swarm; `None` while nobody has asked.
     pub(super) fn leads(&self) -> Option<bool> {
         self.leader_asked.map(|_| self.leads)
@@ -130,7 +138,7 @@ impl Response {
 impl State {
     /// What is so around a subject now.
     fn scene(&self, kind: SubjectKind, id: &str) -> Scene {
-        let gap_end = self.gaps.iter().map(|gap| gap.to).max();
+        let gap_end = self.gap_end;
         let since = gap_end.unwrap_or(Timestamp::from_secs(0));
         let response = self.response.as_ref();
         Scene {

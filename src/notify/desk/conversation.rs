@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words;
 use super::{Key, Settings, id_of, key_of, severity_of};
-use crate::model::{ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Cause, StormState, Timestamp};
+use crate::model::{ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Cause, ClockStep, StormState, Timestamp};
 use crate::notify::news::{Labels, Told};
 use crate::notify::silence::Silence;
 
@@ -85,6 +85,12 @@ impl Conversation {
             held_back: None,
             is_done: false,
         }
+    }
+
+    /// See [`Desk::step_clock`](super::Desk::step_clock). The end of a silence is the wall clock's.
+    pub(super) fn step_clock(&mut self, step: ClockStep) {
+        let own = [&mut self.newest_onset].into_iter().chain(&mut self.changed).chain(&mut self.last);
+        own.for_each(|at| *at = step.carry(*at));
     }
 
     /// Whether a storm that begins is told with these.

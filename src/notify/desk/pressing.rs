@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::conversation::Change;
 use super::words;
 use super::{Settings, id_of, severity_of};
-use crate::model::{Alert, AlertKind, Gap, Timestamp, span_in_words};
+use crate::model::{Alert, AlertKind, ClockStep, Gap, Timestamp, span_in_words};
 use crate::notify::news::{Part, Trouble};
 
 /// How many gaps or notes one alert names; the others are counted.
@@ -60,6 +60,21 @@ impl Gathered {
 }
 
 impl Pressing {
+    /// See [`Desk::step_clock`](super::Desk::step_clock).
+    pub(super) fn step_clock(&mut self, step: ClockStep) {
+        let gathered = [&mut self.gaps, &mut self.quarantines, &mut self.releases];
+        let since = gathered.into_iter().filter_map(|gathered| gathered.since.as_mut());
+        let troubles = self.troubles.values_mut().map(|trouble| &mut trouble.since);
+        let told = self.told.values_mut().map(|(at, _)| at);
+        let recovered = self.recovered.iter_mut().flat_map(|(_, trouble, at)| [&mut trouble.since, at]);
+        since
+            .chain(troubles)
+            .chain(told)
+            .chain(recovered)
+            .chain(&mut self.gap_told)
+            .for_each(|at| *at = step.carry(*at));
+    }
+
     pub(super) fn gap(&mut self, now: Timestamp, gap: Gap) {
         self.gaps.add(now, words::gap(&gap));
     }

@@ -147,6 +147,7 @@ impl Responder {
                     is_paid,
                     is_let_go: false,
                     failures: 0,
+                    stepped_nanos: 0,
                 };
             }
         }

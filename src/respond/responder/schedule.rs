@@ -40,7 +40,7 @@ impl Responder {
         let is_new = mark.template != view.template;
         match mark.phase {
             Phase::Held => {
-                let Some(until) = mark.until else { return self.soften(now, view, &mark, scene) };
+                let Some(until) = held.until() else { return self.soften(now, view, &mark, scene) };
                 if !mark.set.holds_all() && fails_within(&mark, tasks) {
                     return self.hold_again(now, view, &mark, tasks, scene);
                 }
@@ -285,6 +285,7 @@ impl Responder {
             is_paid: mark.phase != Phase::Held,
             is_let_go: false,
             failures: 0,
+            stepped_nanos: 0,
         };
         self.held.insert(id.clone(), holding);
         if let Some(wait) = self.storms.get_mut(id) {
