@@ -190,6 +190,21 @@ fn events_that_were_printed_without_a_format() {
 }
 
 #[test]
+fn a_container_that_says_it_was_restarted_more_often_than_can_be_makes_no_nonsense_of_the_counts() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("node1.containers.ndjson");
+    let line = format!(
+        r#"{{"Id":"c1","Name":"/web","RestartCount":{},"State":{{"Restarting":true,"ExitCode":1,"StartedAt":"2026-11-20T20:01:00Z"}},"Config":{{"Image":"shop/web:1","Labels":{{}}}}}}"#,
+        u64::MAX
+    );
+    fs::write(&path, line).expect("written");
+    let outcome = replay(&[&path]);
+    let storm = &outcome.report["storms"][0];
+    let count = |name: &str| storm[name].as_u64().expect("a count");
+    assert!(count("attempts") >= count("failed") && count("failed") > 1000, "{storm}");
+}
+
+#[test]
 fn a_file_that_may_not_be_read() {
     let directory = TempDir::new().expect("a directory");
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("set");

@@ -250,6 +250,26 @@ fn a_dockerd_restart_whose_containers_end_by_sigterm_is_calm() {
     check_calm(&s);
 }
 
+/// Each is complete within seconds, as a loop of exits 0 would be; that they were told to stop is in the events only.
+#[test]
+fn dockerd_restarts_whose_containers_stop_well_are_calm() {
+    let mut s = Scenario::new();
+    let web = Service::new("web").replicas(8).delay(SEC);
+    s.service(&web, 0);
+    let mut tasks: Vec<Task> = (1..=8).map(|slot| s.run(&web, slot, "node1", 0)).collect();
+    for round in 1..=20 {
+        let at = round * 20 * SEC;
+        for task in &mut tasks {
+            s.container_event(task, at, "kill", &[("signal", "15")]);
+            s.die(task, at + 200, 0);
+            s.container_event(task, at + 210, "stop", &[]);
+            *task = s.run(&web, task.slot, "node1", at + 8 * SEC);
+        }
+    }
+    s.idle(400 * SEC, 15 * MIN);
+    check_calm_in(&s, &EVENT_VIEWS);
+}
+
 #[test]
 fn an_update_that_fails_and_rolls_back_is_calm() {
     let mut s = Scenario::new();

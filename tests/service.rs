@@ -242,6 +242,16 @@ async fn a_view_that_is_old_is_told_and_a_receiver_that_is_away_is_no_reason_to_
     assert!(!String::from_utf8_lossy(&output.stdout).contains('\u{1b}'));
 }
 
+/// A minimal Debian has none.
+#[test]
+fn without_ca_certificates_only_what_is_encrypted_fails() {
+    for (url, words) in [("http://127.0.0.1:1", "refused"), ("https://127.0.0.1:1", "refused")] {
+        let mut squall = squall(&["health", "--url", url]);
+        let output = squall.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent").output().unwrap();
+        assert_sentence(&output, 2, &[words]);
+    }
+}
+
 #[test]
 fn who_answers_nothing_is_not_waited_for() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -323,7 +323,7 @@ impl Config {
     pub fn render(&self) -> String {
         let detect = &self.detect;
         let optional = |key: &str, value: &Option<String>| match value {
-            Some(value) => format!("{key} = {value:?}"),
+            Some(value) => format!("{key} = {}", quoted(value)),
             None => format!("# {key} = \"\""),
         };
         format!(
@@ -350,7 +350,7 @@ impl Config {
              \n\
              [log]\n\
              # dockerd's log: \"journal\" (docker.service in journald), a file's path, or \"none\".\n\
-             source = {source:?}\n\
+             source = {source}\n\
              \n\
              [watch]\n\
              # How often services are listed, and all tasks.\n\
@@ -371,7 +371,7 @@ impl Config {
             hold_down = detect.hold_down,
             pending_after = detect.pending_after,
             hanging_after = detect.hanging_after,
-            source = self.log.source.to_string(),
+            source = quoted(&self.log.source.to_string()),
             services_every = self.watch.services_every,
             sweep_every = self.watch.sweep_every,
             respond = self.respond,
@@ -381,6 +381,16 @@ impl Config {
             lists = notify::render_lists(&self.receiver, &self.silence, &self.registry),
         )
     }
+}
+
+/// A text as TOML writes it: what Rust escapes, TOML does not know.
+fn quoted(text: &str) -> toml::Value {
+    toml::Value::String(text.to_owned())
+}
+
+/// The same of a list.
+fn quoted_list(texts: &[String]) -> toml::Value {
+    toml::Value::Array(texts.iter().map(|text| quoted(text)).collect())
 }
 
 fn in_range<T: PartialOrd<B> + fmt::Display, B>(
@@ -430,6 +440,19 @@ mod tests {
         let text = "[docker]\nhost = \"unix:///x\"\n[detect]\nper = \"1m 30s\"\n[log]\nsource = \"/var/log/messages\"";
         let config = Config::parse(text, Path::new("x.toml")).expect("good");
         assert_eq!(config.detect.per.0, Duration::from_secs(90));
+        assert_eq!(Config::parse(&config.render(), Path::new("x.toml")).expect("good"), config);
+    }
+
+    #[test]
+    fn what_show_prints_reads_back_whatever_characters_are_in_it() {
+        let odd = "\\u0000 \\u007f \\u200b \\t \\\" \\\\ '";
+        let text = format!(
+            "[docker]\nhost = \"{odd}\"\n[log]\nsource = \"{odd}\"\n[journal]\ndir = \"{odd}\"\n\
+             [respond]\nallow = [\"{odd}\", \"shop_*\"]\n[serve]\nhosts = [\"{odd}\"]\ntoken = {{ file = \"{odd}\" }}\n\
+             [alert]\ndead_man = {{ env = \"{odd}\" }}"
+        );
+        let config = Config::parse(&text, Path::new("x.toml")).expect("good");
+        assert!(config.docker.host.as_ref().is_some_and(|host| host.contains('\u{7f}')));
         assert_eq!(Config::parse(&config.render(), Path::new("x.toml")).expect("good"), config);
     }
 

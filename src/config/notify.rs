@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::registry::Registry;
-use super::{ConfigError, Span, bad, in_range};
+use super::{ConfigError, Span, bad, in_range, quoted, quoted_list};
 use crate::model::{Cause, Severity, Timestamp};
 use crate::notify::receiver::{
     Alertmanager, Discord, GoogleChat, Kind, Mattermost, Ntfy, PagerDuty, Slack, Teams, Telegram, Template, Webhook,
@@ -202,6 +202,16 @@ impl Secret {
             "" => Err(format!("{self} is empty")),
             text if text.chars().any(char::is_control) => Err(format!("{self} has more than one line")),
             text => Ok(text.into()),
+        }
+    }
+}
+
+impl Secret {
+    /// Where it is, as a file of settings has it.
+    fn inline(&self) -> String {
+        match self {
+            Self::File(path) => format!("{{ file = {} }}", quoted(&path.display().to_string())),
+            Self::Env(name) => format!("{{ env = {} }}", quoted(name)),
         }
     }
 }
@@ -470,8 +480,7 @@ pub(super) fn render_lists(receivers: &[Receiver], silences: &[Silence], registr
 impl fmt::Display for Alert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dead_man = match &self.dead_man {
-            Some(Secret::File(path)) => format!("dead_man = {{ file = {:?} }}", path.display().to_string()),
-            Some(Secret::Env(name)) => format!("dead_man = {{ env = {name:?} }}"),
+            Some(secret) => format!("dead_man = {}", secret.inline()),
             None => "# dead_man = { file = \"/run/secrets/dead-man-url\" }".to_owned(),
         };
         write!(
@@ -495,8 +504,7 @@ impl fmt::Display for Alert {
 impl fmt::Display for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = match &self.token {
-            Some(Secret::File(path)) => format!("token = {{ file = {:?} }}", path.display().to_string()),
-            Some(Secret::Env(name)) => format!("token = {{ env = {name:?} }}"),
+            Some(secret) => format!("token = {}", secret.inline()),
             None => "# token = { file = \"/run/secrets/squall-token\" }".to_owned(),
         };
         write!(
@@ -508,8 +516,11 @@ impl fmt::Display for Serve {
              {token}\n\
              insecure = {}\n\
              # Names of this host that browsers may use.\n\
-             hosts = {:?}\n",
-            self.enabled, self.listen, self.insecure, self.hosts
+             hosts = {}\n",
+            self.enabled,
+            self.listen,
+            self.insecure,
+            quoted_list(&self.hosts)
         )
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{ConfigError, Span, in_range};
+use super::{ConfigError, Span, in_range, quoted, quoted_list};
 use crate::journal;
 use crate::model::Response;
 use crate::respond;
@@ -196,7 +196,7 @@ impl fmt::Display for Respond {
              act = {act}\n\
              # Whose storms: \"opted-in\" (label squall.response, or the list below) or \"all\".\n\
              enforce = \"{enforce}\"\n\
-             allow = {allow:?}\n\
+             allow = {allow}\n\
              # What is done where no label says it: \"observe\", \"pause\", \"scale-to-zero\" or \"backoff\".\n\
              response = \"{response}\"\n\
              # A storm has to have failed so often, and to be so old.\n\
@@ -215,7 +215,7 @@ impl fmt::Display for Respond {
              backoff_max = \"{backoff_max}\"\n\
              stable_for = \"{stable_for}\"\n",
             act = self.act,
-            allow = self.allow,
+            allow = quoted_list(&self.allow),
             response = self.response,
             min_failures = self.min_failures,
             min_age = self.min_age,
@@ -234,7 +234,7 @@ impl fmt::Display for Respond {
 impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dir = match &self.dir {
-            Some(dir) => format!("dir = {:?}", dir.display().to_string()),
+            Some(dir) => format!("dir = {}", quoted(&dir.display().to_string())),
             None => "# dir = \"/var/lib/squall\"".to_owned(),
         };
         write!(

@@ -18,7 +18,7 @@ pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When TLS cannot be set up, or a proxy of the environment is none.
 pub(crate) fn client(limit: Duration) -> reqwest::Result<Client> {
-    builder(limit).build()
+    built(|| builder(limit))
 }
 
 /// The same without proxies, for what is on this machine: a proxy has another loopback.
@@ -26,7 +26,12 @@ pub(crate) fn client(limit: Duration) -> reqwest::Result<Client> {
 /// # Errors
 /// When TLS cannot be set up.
 pub(crate) fn direct(limit: Duration) -> reqwest::Result<Client> {
-    builder(limit).no_proxy().build()
+    built(|| builder(limit).no_proxy())
+}
+
+/// A machine may have no CA certificates, as a minimal Debian has none: over TLS it trusts nobody, and all else works.
+fn built(builder: impl Fn() -> ClientBuilder) -> reqwest::Result<Client> {
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
 fn builder(limit: Duration) -> ClientBuilder {

@@ -14,6 +14,9 @@ use crate::model::{
     TaskFact, TaskState, Timestamp,
 };
 
+/// The most restarts that a container can have had: an engine waits 100 ms before each, so these are 13 years.
+const RESTARTS_MAX: u64 = u32::MAX as u64;
+
 /// Reads an object that is one of the five; `None` where it is none of them.
 pub fn read_object(object: &Value, origin: u16) -> Option<Reading<'static>> {
     let has = |key: &str| object.get(key).is_some();
@@ -168,7 +171,7 @@ fn container(object: &Value) -> Read {
         id,
         owner,
         image: text(object, "/Config/Image"),
-        restart_count: number(object, "/RestartCount"),
+        restart_count: number(object, "/RestartCount").min(RESTARTS_MAX),
         is_restarting: flag("/State/Restarting"),
         is_oom_killed: flag("/State/OOMKilled"),
         exit_code: object

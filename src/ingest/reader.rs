@@ -23,6 +23,10 @@ pub struct Reader<R> {
     is_at_end: bool,
     /// Inside an array or a pretty-printed object.
     splitter: Option<Splitter>,
+    /// What comes next there begins a line.
+    is_line_start: bool,
+    /// Where that line ends, or the buffer; to be looked for where it is no longer ahead.
+    line_end: usize,
     item: Item,
     /// The object that the splitter gave, or the text of a line that was no UTF-8.
     own: String,
@@ -47,6 +51,8 @@ impl<R: Read> Reader<R> {
             end: 0,
             is_at_end: false,
             splitter: None,
+            is_line_start: false,
+            line_end: 0,
             item: Item::TooLong,
             own: String::new(),
         }
@@ -86,6 +92,8 @@ impl<R: Read> Reader<R> {
                 // The line is read again, as the start of what it begins.
                 self.start = from;
                 self.splitter = Some(Splitter::new(LINE_LIMIT_BYTES));
+                self.is_line_start = false;
+                self.line_end = 0;
                 continue;
             }
             self.item = Item::Line(from, to);
@@ -131,7 +139,25 @@ impl<R: Read> Reader<R> {
     fn next_object(&mut self) -> io::Result<bool> {
         let Some(splitter) = &mut self.splitter else { return Ok(false) };
         while self.start < self.end {
-            let (taken, piece) = splitter.take(&self.buffer[self.start..self.end]);
+            let rest = &self.buffer[self.start..self.end];
+            if self.is_line_start && !self.is_at_end && rest.len() == 1 {
+                break;
+            }
+            if self.is_line_start && starts_line_of_its_own(rest) && splitter.give_up() {
+                if splitter.is_between() {
+                    self.splitter = None;
+                }
+                self.say("{");
+                return Ok(true);
+            }
+            if self.line_end <= self.start {
+                self.line_end = memchr(b'\n', rest).map_or(self.end, |newline| self.start + newline + 1);
+            }
+            let rest = &rest[..self.line_end - self.start];
+            let (taken, piece) = splitter.take(rest);
+            if taken > 0 {
+                self.is_line_start = rest[taken - 1] == b'\n';
+            }
             self.start += taken;
             self.item = match piece {
                 Some(Piece::Object(bytes)) => {
@@ -154,9 +180,7 @@ impl<R: Read> Reader<R> {
             let mut is_cut = false;
             splitter.finish(&mut |_| is_cut = true);
             self.splitter = None;
-            self.own.clear();
-            self.own.push('{');
-            self.item = Item::Own;
+            self.say("{");
             return Ok(is_cut);
         }
         if splitter.is_between() {
@@ -167,6 +191,13 @@ impl<R: Read> Reader<R> {
         Ok(false)
     }
 
+    /// Gives a text in the place of what cannot be given.
+    fn say(&mut self, text: &str) {
+        self.own.clear();
+        self.own.push_str(text);
+        self.item = Item::Own;
+    }
+
     /// Goes back to lines where the array or object has ended.
     fn leave_structure(&mut self) {
         let Some(splitter) = &mut self.splitter else { return };
@@ -175,6 +206,7 @@ impl<R: Read> Reader<R> {
         {
             splitter.take(&self.buffer[self.start..self.start + rest]);
             self.start += rest + 1;
+            self.is_line_start = true;
         }
         if splitter.is_between() {
             self.splitter = None;
@@ -186,6 +218,7 @@ impl<R: Read> Reader<R> {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
+            self.line_end = 0;
         }
         if self.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
@@ -206,6 +239,12 @@ impl<R: Read> Reader<R> {
 /// cut off begins neither: the lines after it are read.
 fn starts_structure(line: &[u8]) -> bool {
     line.trim_ascii() == b"{" || starts_array(line)
+}
+
+/// Whether a line begins as objects begin that have a line each. Within an object that is printed over many lines none
+/// begins so: that one was cut off.
+fn starts_line_of_its_own(line: &[u8]) -> bool {
+    line.starts_with(b"{\"")
 }
 
 fn starts_array(line: &[u8]) -> bool {
@@ -235,6 +274,31 @@ mod tests {
     #[test]
     fn a_line_that_is_cut_off_does_not_swallow_the_next() {
         assert_eq!(read(b"{\"a\":\"x\",\n{\"b\":1}\n[info] x\ny"), ["{\"a\":\"x\",", "{\"b\":1}", "[info] x", "y"]);
+    }
+
+    #[test]
+    fn a_line_of_which_only_a_brace_is_left_does_not_swallow_the_rest_of_the_file() {
+        assert_eq!(read(b"{\n{\"b\":1}\n{\"c\":2}\nx"), ["{", "{\"b\":1}", "{\"c\":2}", "x"]);
+        assert_eq!(read(b"{\n  \"a\": \"cut\n{\"b\":1}\n{\n  \"c\": {}\n}\n"), ["{", "{\"b\":1}", "{\n  \"c\": {}\n}"]);
+        assert_eq!(read(b"[]{\"a\":\n{\"b\":1}\nx"), ["{", "{\"b\":1}", "x"]);
+        assert_eq!(read(b"[\n{\"a\":\n{\"b\":1},\n{\"c\":2}\n]\nx"), ["{", "{\"b\":1}", "{\"c\":2}", "x"]);
+        let mut one_by_one = Reader::new(OneByOne(b"{\n{\"b\":1}\nx"));
+        let mut items = Vec::new();
+        while one_by_one.advance().expect("memory reads") {
+            items.push(one_by_one.current().map(Cow::into_owned));
+        }
+        assert_eq!(items, [Some("{".to_owned()), Some("{\"b\":1}".to_owned()), Some("x".to_owned())]);
+    }
+
+    struct OneByOne(&'static [u8]);
+
+    impl Read for OneByOne {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+            buffer[0] = *first;
+            self.0 = rest;
+            Ok(1)
+        }
     }
 
     #[test]

@@ -102,6 +102,15 @@ impl Splitter {
         (end, Some(self.complete(part)))
     }
 
+    /// Gives up the object that is half read; false where there is none. The arrays around it stay open.
+    pub fn give_up(&mut self) -> bool {
+        let is_inside = self.depth > 0;
+        if is_inside {
+            *self = Self { open_arrays: self.open_arrays, ..Self::new(self.limit_bytes) };
+        }
+        is_inside
+    }
+
     /// Says that the stream has ended: what is half read is garbage.
     pub fn finish(&mut self, sink: &mut dyn FnMut(Piece<'_>)) {
         let bytes = self.garbage_bytes + if self.depth > 0 { self.seen_bytes } else { 0 };

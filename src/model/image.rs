@@ -78,19 +78,20 @@ impl<'a> ImageRef<'a> {
 }
 
 impl fmt::Display for ImageRef<'_> {
-    /// The familiar form.
+    /// The familiar form; with Docker Hub's name only where it would be read as something else without it, as
+    /// `docker.io/localhost/a`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.registry != HUB {
-            write!(f, "{}/", self.registry)?;
-        }
-        f.write_str(self.repository)?;
+        let mut text = self.repository.to_owned();
         if let Some(tag) = self.tag {
-            write!(f, ":{tag}")?;
+            text = format!("{text}:{tag}");
         }
         if let Some(digest) = self.digest {
-            write!(f, "@{digest}")?;
+            text = format!("{text}@{digest}");
         }
-        Ok(())
+        if self.registry != HUB || ImageRef::parse(&text).as_ref() != Ok(self) {
+            write!(f, "{}/", self.registry)?;
+        }
+        f.write_str(&text)
     }
 }
 
@@ -249,6 +250,16 @@ mod tests {
     fn the_familiar_form_reads_back() {
         for text in ["nginx:1", "localhost:5000/a", "[::1]:5000/a/b:1", "ghcr.io/a/b"] {
             assert_eq!(ImageRef::parse(text).expect("a reference").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_repository_of_docker_hub_that_looks_like_another_registry_is_written_with_its_own() {
+        let hex = "a".repeat(64);
+        for path in ["localhost/a", "a.b/c:1", &hex, &format!("sha256:{hex}")] {
+            let text = format!("docker.io/{path}");
+            let image = ImageRef::parse(&text).expect("a reference");
+            assert_eq!((image.registry, image.to_string()), ("docker.io", text.clone()));
         }
     }
 }

@@ -183,8 +183,9 @@ fn a_replaced_socket_is_found_again_without_a_gap() {
     behind.replace(&away);
     assert_eq!(behind.watch.notices("gap").len(), 0, "{}", behind.watch.words());
     let mut account = Account::default();
-    let Behind { trial, watch, .. } = behind;
+    let Behind { trial, watch, relay, .. } = behind;
     trial.settle(watch, "state", &mut account);
+    drop(relay);
     trial.end(&account, "moved away, another at its path", "");
 }
 

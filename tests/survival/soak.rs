@@ -21,10 +21,14 @@ const WARM_UP: Duration = Duration::from_secs(300);
 const EVENTS_PER_SEC: u64 = 200;
 /// How often it is looked at how much squall has.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// How many stopped containers are renamed in turn.
+/// How many stopped containers are renamed in turn, by each of how many clients: one waits for dockerd's disk.
 const RENAMED: usize = 8;
+const CLIENTS: usize = 6;
 /// Each of them runs and ends well, or badly, every so often.
 const RUN_EVERY: Duration = Duration::from_millis(1500);
+/// The names of what runs and is made come again: each subject that was ever seen is kept, so that ever new ones take
+/// room up to the detector's bound, with SOAK_NAMES=1000000 for one.
+const NAMES: u64 = 100;
 /// How often a container is made and removed that never runs.
 const MAKE_EVERY: Duration = Duration::from_millis(200);
 /// How often an image gets a tag and loses it.
@@ -46,10 +50,9 @@ fn half_an_hour_of_two_hundred_events_a_second() {
     let warm_up = WARM_UP.min(lasts / 6);
     let (mut samples, began) = (Vec::new(), Instant::now());
     std::thread::scope(|scope| {
-        let rename = scope.spawn(|| load.rename());
-        let run = scope.spawn(|| load.run());
-        let make = scope.spawn(|| load.make());
-        let tag = scope.spawn(|| load.tag());
+        let load = &load;
+        let mut clients = vec![scope.spawn(|| load.run()), scope.spawn(|| load.make()), scope.spawn(|| load.tag())];
+        clients.extend((0..CLIENTS).map(|client| scope.spawn(move || load.rename(client))));
         let mut turn = 0;
         while began.elapsed() < lasts {
             std::thread::sleep(SAMPLE_EVERY);
@@ -64,8 +67,8 @@ fn half_an_hour_of_two_hundred_events_a_second() {
         }
         load.is_over.store(true, Ordering::Relaxed);
         // What one of them could not do is not to be hidden.
-        for thread in [rename, run, make, tag] {
-            thread.join().unwrap();
+        for client in clients {
+            client.join().unwrap();
         }
     });
     let events = load.events.load(Ordering::Relaxed);
@@ -82,7 +85,7 @@ fn half_an_hour_of_two_hundred_events_a_second() {
     trial.expect(rate >= EVENTS_PER_SEC as f64 * 0.95, || format!("only {rate:.0} events a second"));
     let growth = line.per_hour * (samples[samples.len() - 1].0 - samples[0].0).as_secs_f64() / 3600.0;
     trial.expect(growth <= line.mean * GROWTH_MAX, || format!("memory has grown by {growth:.0} KiB: {samples:?}"));
-    load.clear();
+    drop(load);
     let mut account = Account::default();
     trial.settle(watch, "state", &mut account);
     let done = format!("{secs} s of {EVENTS_PER_SEC} real events a second, beside updates and scalings");
@@ -97,6 +100,7 @@ struct Load {
     is_over: AtomicBool,
     image: String,
     tag: String,
+    names: u64,
 }
 
 impl Load {
@@ -104,7 +108,8 @@ impl Load {
         let api = Api::of(&trial.lab);
         let image = trial.image("app");
         let (events, tag) = (api.count_events(), image.rsplit_once(':').unwrap().0.to_owned());
-        Self { api, events, began: Instant::now(), is_over: AtomicBool::new(false), image, tag }
+        let names = std::env::var("SOAK_NAMES").map_or(NAMES, |names| names.parse().expect("SOAK_NAMES is a number"));
+        Self { api, events, began: Instant::now(), is_over: AtomicBool::new(false), image, tag, names }
     }
 
     fn is_over(&self) -> bool {
@@ -126,8 +131,9 @@ impl Load {
     }
 
     /// Fills up to the rate that is wanted.
-    fn rename(&self) {
-        let ids: Vec<String> = (0..RENAMED).map(|n| self.container(&format!("even{n}"), "true", false)).collect();
+    fn rename(&self, client: usize) {
+        let name = |side: &str, number: usize| format!("{side}{client}.{number}");
+        let ids: Vec<String> = (0..RENAMED).map(|n| self.container(&name("even", n), "true", false)).collect();
         let mut turn = 0;
         while !self.is_over() {
             let due = self.began.elapsed().as_millis() * u128::from(EVENTS_PER_SEC) / 1000;
@@ -135,9 +141,9 @@ impl Load {
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
-            let side = if (turn / RENAMED) % 2 == 0 { "odd" } else { "even" };
+            let side = if (turn / RENAMED).is_multiple_of(2) { "odd" } else { "even" };
             let number = turn % RENAMED;
-            self.ask("POST", &format!("/containers/{}/rename?name={side}{number}", ids[number]), "");
+            self.ask("POST", &format!("/containers/{}/rename?name={}", ids[number], name(side, number)), "");
             turn += 1;
         }
     }
@@ -149,7 +155,11 @@ impl Load {
             if !self.wait_until(due) {
                 return;
             }
-            let id = self.container(&format!("run{turn}"), if turn % 3 == 0 { "exit 1" } else { "exit 0" }, true);
+            let id = self.container(
+                &format!("run{}", turn % self.names),
+                if turn % 3 == 0 { "exit 1" } else { "exit 0" },
+                true,
+            );
             self.ask("POST", &format!("/containers/{id}/start"), "");
         }
     }
@@ -159,7 +169,7 @@ impl Load {
             if !self.wait_until(self.began + MAKE_EVERY * u32::try_from(turn).unwrap()) {
                 return;
             }
-            let id = self.container(&format!("made{turn}"), "true", false);
+            let id = self.container(&format!("made{}", turn % self.names), "true", false);
             self.ask("DELETE", &format!("/containers/{id}"), "");
         }
     }
@@ -182,11 +192,15 @@ impl Load {
         }
         !self.is_over()
     }
+}
 
-    fn clear(&self) {
-        for number in 0..RENAMED {
+impl Drop for Load {
+    /// What it made and did not run is nobody's to clear away.
+    fn drop(&mut self) {
+        for number in 0..RENAMED * CLIENTS {
             for side in ["odd", "even"] {
-                let _ = self.api.ask("DELETE", &format!("/containers/{side}{number}?force=1"), "");
+                let name = format!("{side}{}.{}", number / RENAMED, number % RENAMED);
+                let _ = self.api.ask("DELETE", &format!("/containers/{name}?force=1"), "");
             }
         }
     }

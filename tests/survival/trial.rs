@@ -12,10 +12,13 @@ use serde_json::Value;
 use squall::model::Timestamp;
 use tempfile::TempDir;
 
+use super::api::Api;
 use super::lab::{Lab, Watch, now};
 
 /// What every squall of a trial goes by, unless a trial says otherwise.
 pub(crate) const RESPOND: &str = "act = true\nbackoff_min = \"10s\"\nstable_for = \"10s\"\nheld_min = 1000";
+/// How many events dockerd remembers.
+const EVENTS_KEPT: usize = 256;
 /// Runs until it is told to stop, and then stops at once and well.
 const SERVE: &str = r#"trap "exit 0" TERM; while :; do sleep 1 & wait $!; done"#;
 /// A control's name, replicas and further options.
@@ -68,6 +71,8 @@ pub(crate) struct Trial {
 pub(crate) struct Account {
     /// Onsets, by service.
     pub(crate) onsets: BTreeMap<String, usize>,
+    /// What was said of the last one.
+    pub(crate) words: BTreeMap<String, String>,
     /// Ends, by service.
     pub(crate) subsided: BTreeMap<String, usize>,
     pub(crate) gaps: Vec<Outage>,
@@ -126,7 +131,23 @@ impl Trial {
         for (name, ..) in exercised {
             trial.before.insert((*name).to_owned(), (without_exercise(trial.service(name)["Spec"].clone()), None));
         }
+        trial.forget_events();
         trial
+    }
+
+    /// What other tests have left in dockerd's memory would be told as storms of before.
+    fn forget_events(&self) {
+        let (api, image) = (Api::of(&self.lab), self.image("app"));
+        let name = image.rsplit_once(':').unwrap().0;
+        for _ in 0..EVENTS_KEPT / 2 {
+            for (method, path) in [
+                ("POST", format!("/images/{image}/tag?repo={name}&tag=forget")),
+                ("DELETE", format!("/images/{name}:forget")),
+            ] {
+                let (status, answer) = api.ask(method, &path, "").unwrap();
+                assert!(status < 300, "{answer}");
+            }
+        }
     }
 
     /// The configuration of a squall: `[respond]`, and more behind it.
@@ -270,7 +291,8 @@ impl Trial {
         let detected: Vec<&str> =
             self.names(false).into_iter().filter(|name| account.onsets.contains_key(*name)).collect();
         let (detected, storms) = (detected.len(), self.storms.len());
-        let accused: Vec<&String> = account.onsets.keys().filter(|name| !self.storms.contains_key(*name)).collect();
+        let is_accused = |(name, _): &(&String, &String)| !self.storms.contains_key(*name);
+        let accused: Vec<(&String, &String)> = account.words.iter().filter(is_accused).collect();
         let mut deviations = std::mem::take(&mut self.deviations);
         if detected != storms {
             deviations.push(format!("{} storms were not detected", storms - detected));
@@ -351,7 +373,13 @@ impl Account {
         for line in watch.lines() {
             let name = || line["storm"]["subject"]["name"].as_str().unwrap().to_owned();
             match line["notice"].as_str().unwrap() {
-                "onset" => *self.onsets.entry(name()).or_default() += 1,
+                "onset" => {
+                    *self.onsets.entry(name()).or_default() += 1;
+                    let storm = &line["storm"];
+                    let words =
+                        format!("{} after {}: {}", storm["cause"], storm["detected_after_failures"], storm["detail"]);
+                    self.words.insert(name(), words);
+                }
                 "subsided" => *self.subsided.entry(name()).or_default() += 1,
                 "gap" => {
                     let at = |end: &str| Timestamp::parse(line["gap"][end].as_str().unwrap()).unwrap();
