@@ -3,6 +3,7 @@
 //!
 //! `SQUALL_MUTATED_LINES=1000000 cargo test --test mutated -- --nocapture` takes a million, and `SQUALL_MUTATED_SEED`
 //! another seed.
+#![expect(clippy::print_stdout, reason = "figures and the seed")]
 
 #[path = "support/damage.rs"]
 mod damage;
