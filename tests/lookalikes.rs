@@ -8,7 +8,9 @@ use scenario::{
     check_in,
 };
 use serde_json::json;
-use squall::model::{Cause, FindingKind, Notice, StormState, SubjectKind};
+use squall::detect::{Detector, Settings};
+use squall::ingest::{Reading, read_line};
+use squall::model::{Cause, FindingKind, Notice, StormState, SubjectKind, Timestamp};
 
 const QUOTA: &str =
     "toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating";
@@ -268,6 +270,34 @@ fn dockerd_restarts_whose_containers_stop_well_are_calm() {
     }
     s.idle(400 * SEC, 15 * MIN);
     check_calm_in(&s, &EVENT_VIEWS);
+}
+
+/// That each was made is seen; its start came while nobody looked, as dockerd was restarted.
+#[test]
+fn containers_whose_start_was_missed_in_a_gap_are_calm() {
+    let onsets = |is_blind: bool| {
+        let mut detector = Detector::new(Settings::default());
+        for turn in 0..12_i64 {
+            let (secs, id) = (1_800_000_000 + 10 * turn, format!("{turn:0>64}"));
+            let event = json!({
+                "Type": "container", "Action": "create", "scope": "local", "time": secs, "timeNano": secs * 1_000_000_000,
+                "Actor": {"ID": id, "Attributes": {
+                    "image": "app:1", "name": "web.1.x", "com.docker.swarm.service.id": "web",
+                    "com.docker.swarm.service.name": "web", "com.docker.swarm.task.id": format!("{turn:0>25}"),
+                    "com.docker.swarm.task.name": "web.1.x", "com.docker.swarm.node.id": "node1",
+                }},
+            });
+            let line = event.to_string();
+            let Reading::Observation(observation) = read_line(&line, 0) else { panic!("not read: {line}") };
+            detector.observe(&observation);
+            if is_blind {
+                detector.blind(Timestamp::from_secs(secs + 5));
+            }
+        }
+        detector.finish(Timestamp::from_secs(1_800_000_120));
+        detector.storms().len()
+    };
+    assert_eq!((onsets(true), onsets(false)), (0, 1), "storms with gaps, and of what is watched");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) struct Facts {
     pub(super) unhealthy: bool,
     /// Its container was removed, or the next one of its slot made.
     pub(super) superseded: bool,
+    /// It was made at a time that nothing is known of: its start and end may have been missed.
+    pub(super) unwatched: bool,
     /// `fatal task error`.
     pub(super) logged_fatal: bool,
     /// The error tells of an order.
@@ -123,8 +125,9 @@ impl Attempt {
                     self.judge_exit_zero(policy)
                 }
             }
-            // A deployment that breaks off the one before leaves containers that never started.
-            _ if facts.superseded && !facts.died && was_ordered => Outcome::Intended,
+            // A deployment that breaks off the one before leaves containers that never started, and a gap those whose
+            // start was not seen.
+            _ if facts.superseded && !facts.died && (was_ordered || facts.unwatched) => Outcome::Intended,
             _ => failed,
         }
     }

@@ -83,7 +83,10 @@ impl Detector {
                 }
             }
             ContainerAction::Unhealthy => facts.unhealthy = true,
-            ContainerAction::Destroy => facts.superseded = true,
+            ContainerAction::Destroy => {
+                facts.superseded = true;
+                facts.unwatched |= attempt.created <= self.blind_until;
+            }
         }
         self.look_for_end(index, at);
     }
@@ -105,7 +108,9 @@ impl Detector {
             .filter(|index| self.attempts[*index as usize].created < at)
             .collect();
         for index in before {
-            self.attempts[index as usize].facts.superseded = true;
+            let attempt = &mut self.attempts[index as usize];
+            attempt.facts.superseded = true;
+            attempt.facts.unwatched |= attempt.created <= self.blind_until;
             self.look_for_end(index, at);
         }
     }
