@@ -33,6 +33,9 @@ const SHOWN_EVERY_AT_REST: Duration = Duration::from_secs(1);
 const SHOWN_SHARE: u32 = 20;
 /// How often the list of all storms is told.
 const STORMS_EVERY: Duration = Duration::from_secs(5);
+/// How long that may take, and how often it is seen whether a part was taken.
+const LIST_LIMIT: Duration = Duration::from_secs(2);
+const PART_PAUSE: Duration = Duration::from_millis(2);
 /// How often Alertmanager hears what goes on: it takes what it has not heard of for five minutes for over.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
 /// How long deliveries may take at the end.
@@ -237,19 +240,23 @@ impl Teller {
         }
     }
 
-    /// Passes on all that storms, part by part, so that it takes no room. A list that the desk has no time for ends
-    /// early, and nothing is over by it.
+    /// Passes on all that storms, a part when the one before it was taken, so that it takes no room. A list that the desk
+    /// has no time for ends early, and nothing is over by it.
     async fn list(&self, session: &Session) {
         let mut after = None;
-        while self.news.capacity() > NEWS_MAX / 2 {
+        let until = Instant::now() + LIST_LIMIT;
+        while Instant::now() < until {
+            // Events go first.
+            if self.news.capacity() < NEWS_MAX {
+                tokio::time::sleep(PART_PAUSE).await;
+                continue;
+            }
             let (storms, next) = session.told(after);
             let is_last = next.is_none();
             if !self.pass(News::Storms { storms, is_last }) || is_last {
                 return;
             }
             after = next;
-            // Events go first.
-            tokio::task::yield_now().await;
         }
     }
 

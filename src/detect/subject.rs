@@ -409,12 +409,13 @@ impl Failing {
     fn new(quotas: &Quotas) -> Self {
         Self {
             limiter: quotas.fast_limiter(),
-            slots: Vec::new(),
+            // Most have one slot and one cause, and room for more would be three times as much.
+            slots: Vec::with_capacity(1),
             recent: VecDeque::new(),
             last: Timestamp::from_nanos(i64::MIN),
             fast: Run::default(),
             slow: Run::default(),
-            details: Vec::new(),
+            details: Vec::with_capacity(1),
             storm: None,
         }
     }

@@ -103,7 +103,11 @@ impl CauseCounts {
     pub fn add(&mut self, cause: Cause) {
         match self.0.binary_search_by_key(&cause, |entry| entry.0) {
             Ok(at) => self.0[at].1 += 1,
-            Err(at) => self.0.insert(at, (cause, 1)),
+            Err(at) => {
+                // Most have one.
+                self.0.reserve_exact(1);
+                self.0.insert(at, (cause, 1));
+            }
         }
     }
 
