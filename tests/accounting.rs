@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::cargo::cargo_bin_cmd;
-use serde_json::Value;
+use serde_json::{Value, json};
+use squall::detect::{Detector, Settings};
+use squall::ingest::{Reading, read_line};
+use squall::model::{Subject, Timestamp};
 
 const RECORDING: &str = "tests/recordings/swarm3";
 
@@ -121,6 +124,48 @@ fn a_manager_that_hears_one_node_derives_what_the_others_ask() {
     assert_right(&report, by_tag);
     let [_, _, measured, derived, _] = stated(&report)["s-mount-global"];
     assert!(derived > measured && measured > 0, "a third is heard: {measured} measured, {derived} derived");
+}
+
+/// dockerd does not take back a pull that has its answer: its event comes after its service is gone.
+#[test]
+fn a_pull_that_ends_just_after_its_service_is_the_services() {
+    const BEGAN: i64 = 1_800_000_000;
+    let mut detector = Detector::new(Settings { by_minute: true, ..Settings::default() });
+    let event = |secs: i64, kind: &str, action: &str, id: &str, name: &str| {
+        let at = BEGAN + secs;
+        json!({
+            "Type": kind, "Action": action, "scope": "local", "time": at, "timeNano": at * 1_000_000_000,
+            "Actor": {"ID": id, "Attributes": {"name": name}},
+        })
+    };
+    let (image, repository) = ("registry.example.com/web:1", "registry.example.com/web");
+    let lines = [
+        json!({
+            "ID": "web-id", "Version": {"Index": 7}, "CreatedAt": "2027-01-15T08:00:00Z",
+            "UpdatedAt": "2027-01-15T08:00:00Z", "Endpoint": {"Spec": {}},
+            "Spec": {"Name": "web", "Labels": {}, "TaskTemplate": {"ContainerSpec": {"Image": image}},
+                "Mode": {"Replicated": {"Replicas": 1}}},
+        }),
+        event(10, "image", "pull", image, repository),
+        event(20, "service", "remove", "web-id", "web"),
+        event(22, "image", "pull", image, repository),
+        event(300, "image", "pull", image, repository),
+    ];
+    for line in lines {
+        let text = line.to_string();
+        let Reading::Observation(observation) = read_line(&text, 0) else { panic!("not read: {text}") };
+        detector.observe(&observation);
+        if line["Action"] == "remove" {
+            detector.begin_listing(Timestamp::from_secs(BEGAN + 21));
+            detector.end_listing();
+        }
+    }
+    detector.settle_pulls();
+    let mut heads = BTreeMap::<String, u64>::new();
+    for count in detector.drain_spend(usize::MAX) {
+        *heads.entry(count.subject.name).or_default() += count.spend.kinds.manifest_heads;
+    }
+    assert_eq!(heads, BTreeMap::from([("web".to_owned(), 2), (Subject::nobody().name, 1)]));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use services::Image::{Index, Missing, Single};
 use services::Place::{self, Abuse, Basic, Bearer, BearerOfLogin, Open, Quota, Refused, Unavailable};
 use services::{FRONTS, Fronts, PRIVATE, Service, by_digest, by_tag, manner};
 use squall::budget::{Authentication as Wanted, Engine, Pulled, requests};
-use squall::model::Requests;
+use squall::model::{Requests, Subject};
 
 /// How long the services of a scenario live.
 const LIFE: Duration = Duration::from_secs(90);
@@ -222,11 +222,11 @@ fn what_is_deployed_by_digest_costs_what_the_registry_says() {
             by_digest("d-missing", Bearer, Missing, SLEEP),
             by_digest("d-quota", Quota, Single, SLEEP),
             by_digest("d-noauth", Basic, Single, SLEEP).without_login(),
-            by_digest("c-roll", BearerOfLogin, Index, SERVES).times(3).with(MONITOR),
-            by_digest("c-scale", Basic, Single, SERVES),
-            by_digest("c-cron", Bearer, Single, &["sleep", "1"]).with(ONCE),
+            by_digest("d-roll", BearerOfLogin, Index, SERVES).times(3).with(MONITOR),
+            by_digest("d-scale", Basic, Single, SERVES),
+            by_digest("d-cron", Bearer, Single, &["sleep", "1"]).with(ONCE),
         ],
-        |lab| exercise(lab, &["c-roll", "c-cron"], "c-scale"),
+        |lab| exercise(lab, &["d-roll", "d-cron"], "d-scale"),
     );
 }
 
@@ -430,6 +430,10 @@ fn stated(lab: &Lab, state: &Path) -> BTreeMap<String, Requests> {
         let key = row["key"].as_str().unwrap().to_owned();
         let asked: Requests = serde_json::from_value(row.clone()).unwrap();
         assert_eq!(row["requests"], json!(asked.all()), "{row}");
+        if key == Subject::nobody().name {
+            println!("nobody's: {row}");
+            continue;
+        }
         assert!(found.insert(key, asked).is_none(), "a service with one registry has one row: {report}");
     }
     found

@@ -16,6 +16,8 @@ const EARLY_MAX: usize = 4096;
 const IMAGES_MAX: usize = 100_000;
 /// How many services that are gone are remembered: their last tasks end within seconds.
 const GONE_MAX: usize = 256;
+/// How long after its end a pull may be a service's: dockerd cannot take one back that has its answer.
+const GONE_FOR: Duration = Duration::from_secs(30);
 /// Pulls of one image that end within this began before the first of them had ended: each fetches by itself.
 const PULLS_TOGETHER: Duration = Duration::from_secs(1);
 /// How many pulls are remembered as told: a daemon remembers 256 events.
@@ -52,6 +54,7 @@ pub(super) struct Account {
 #[derive(Debug)]
 struct Gone {
     key: Key,
+    at: Timestamp,
     subject: Subject,
     image: Box<str>,
 }
@@ -241,9 +244,9 @@ impl Account {
         }
     }
 
-    /// A service is gone.
-    pub(super) fn lose(&mut self, key: Key, subject: Subject, image: Box<str>) {
-        self.gone.push_back(Gone { key, subject, image });
+    /// A service is gone, as was seen at `at`.
+    pub(super) fn lose(&mut self, at: Timestamp, key: Key, subject: Subject, image: Box<str>) {
+        self.gone.push_back(Gone { key, at, subject, image });
         if self.gone.len() > GONE_MAX {
             self.gone.pop_front();
         }
@@ -253,6 +256,14 @@ impl Account {
     pub(super) fn recall(&mut self, key: Key) -> Option<(Subject, Box<str>)> {
         let place = self.gone.iter().position(|gone| gone.key == key)?;
         self.gone.remove(place).map(|gone| (gone.subject, gone.image))
+    }
+
+    /// The service that wanted an image when it was pulled, or just before, and is gone.
+    pub(super) fn who_wanted(&self, image: ImageKey, at: Timestamp) -> Option<Subject> {
+        let wanted = |gone: &&Gone| {
+            at <= gone.at.plus(GONE_FOR) && ImageRef::parse(&gone.image).is_ok_and(|of| ImageKey::of(&of) == image)
+        };
+        self.gone.iter().rfind(wanted).map(|gone| gone.subject.clone())
     }
 
     /// Keeps a pull that nobody is known to want; returns the one that there is no more room for.

@@ -260,10 +260,18 @@ impl Detector {
         self.charge(index, asked);
     }
 
+    /// A pull that nobody wants: it is a service's that is gone, or nobody's.
     fn charge_nobody(&mut self, pull: &EarlyPull) {
         let Asked { at, node, spend } = pull.asked;
-        if self.counts_by_minute(at) {
-            self.account.count_nobodys(&pull.registry, at.minute(), node, &spend);
+        if !self.counts_by_minute(at) {
+            return;
+        }
+        let (registry, minute) = (&pull.registry, at.minute());
+        if let Some(subject) = self.account.who_wanted(pull.image, at) {
+            let (node, deployed, registry) = (self.node_name(node), Timestamp::default(), registry.to_string());
+            self.account.resolve(SpendCount { minute, subject, registry, node, deployed, spend });
+        } else {
+            self.account.count_nobodys(registry, minute, node, &spend);
         }
     }
 

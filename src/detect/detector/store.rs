@@ -201,7 +201,7 @@ impl Detector {
         self.account.want(index, state.image_key, Default::default());
         self.incidents.forget(index);
         if state.subject.kind == SubjectKind::SwarmService && !state.image.is_empty() {
-            self.account.lose(state.key, state.subject.clone(), state.image.clone());
+            self.account.lose(self.now, state.key, state.subject.clone(), state.image.clone());
         }
         for attempt in state.open.iter().chain(&state.settled) {
             self.free_attempt(*attempt);
