@@ -6,8 +6,8 @@ use std::process::Command;
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, read_line};
 use squall::model::{
-    ContainerAction, ContainerFact, ContainerOrigin, Fact, Observation, Owner, StormState, TaskFact, TaskState,
-    Timestamp,
+    ContainerAction, ContainerFact, ContainerOrigin, Fact, Observation, Owner, StormState, SubjectKind, TaskFact,
+    TaskState, Timestamp,
 };
 
 /// 2026-11-21T08:00:00Z.
@@ -92,15 +92,19 @@ impl Maker {
 /// A container of its own name is made, starts and dies.
 fn container(detector: &mut Detector, subject: u64, millis: i64) {
     for action in [ContainerAction::Create, ContainerAction::Start, ContainerAction::Die { exit_code: Some(1) }] {
-        let owner = Owner { name: format!("job-{subject}").into(), ..Owner::default() };
-        let fact = ContainerFact {
-            id: format!("{subject:064x}").into(),
-            action,
-            task_id: "".into(),
-            origin: ContainerOrigin::Read(Box::new((owner, "a:1".into()))),
-        };
-        detector.observe(&Observation { at: time(millis), origin: 0, fact: Fact::Container(fact) });
+        container_event(detector, &format!("job-{subject}"), subject, action, millis);
     }
+}
+
+fn container_event(detector: &mut Detector, name: &str, id: u64, action: ContainerAction, millis: i64) {
+    let owner = Owner { name: name.to_owned().into(), ..Owner::default() };
+    let fact = ContainerFact {
+        id: format!("{id:064x}").into(),
+        action,
+        task_id: "".into(),
+        origin: ContainerOrigin::Read(Box::new((owner, "a:1".into()))),
+    };
+    detector.observe(&Observation { at: time(millis), origin: 0, fact: Fact::Container(fact) });
 }
 
 /// The storms of services 0 to `STORMS`, which fail every few seconds throughout, among what `other` makes.
@@ -189,6 +193,40 @@ fn a_million_containers_stay_within_the_cap() {
         assert!(grown <= GROWTH_MAX_MIB, "{grown} MiB");
         assert_storms(&mut detector, SUBJECTS);
     });
+}
+
+/// A host that runs its jobs in containers of ever new names needs no more room on its hundredth day.
+#[test]
+fn containers_that_came_and_went_are_forgotten_and_no_others() {
+    use ContainerAction::{Create, Destroy, Start};
+    let died = |exit_code| ContainerAction::Die { exit_code: Some(exit_code) };
+    let mut detector = Detector::new(Settings::default());
+    // One runs on, one has failed once and is gone.
+    for action in [Create, Start] {
+        container_event(&mut detector, "runs", 1_000_000, action, 0);
+    }
+    for (step, action) in [Create, Start, died(1), Start, died(0), Destroy].into_iter().enumerate() {
+        container_event(&mut detector, "failed", 1_000_001, action, i64::try_from(step).expect("small") * 100);
+    }
+    for turn in 0..5000_u64 {
+        let millis = i64::try_from(turn).expect("small") * 1000;
+        for (step, action) in [Create, Start, died(0), Destroy].into_iter().enumerate() {
+            let millis = millis + i64::try_from(step).expect("small") * 100;
+            container_event(&mut detector, &format!("job-{turn}"), turn, action, millis);
+        }
+    }
+    let counters = detector.counters();
+    assert!((600..700).contains(&counters.subjects), "those of ten minutes: {counters:?}");
+    assert_eq!((counters.subjects_forgotten, counters.containers_forgotten), (0, 0), "no cap was reached");
+    assert_eq!(detector.failures_since(SubjectKind::Container, "failed", time(0)), 1);
+    for turn in 0..8 {
+        let millis = 5_000_000 + turn * 2000;
+        container_event(&mut detector, "runs", 1_000_000, died(1), millis);
+        container_event(&mut detector, "runs", 1_000_000, Start, millis + 100);
+    }
+    detector.finish(time(5_020_000));
+    let storms: Vec<String> = detector.storms().into_iter().map(|storm| storm.subject.name).collect();
+    assert_eq!(storms, ["runs"]);
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Detector {
     containers: Vec<Option<PlainContainer>>,
     container_index: Index<Key>,
     free_containers: Vec<u32>,
+    /// Subjects whose last container was removed, and when, in the order in which that was judged.
+    left: VecDeque<(Timestamp, u32, Key)>,
     node_index: Index<Key>,
     pub(super) nodes: Vec<NodeName>,
     due: BinaryHeap<Reverse<Due>>,
@@ -151,6 +153,7 @@ impl Detector {
             containers: Vec::new(),
             container_index: Index::default(),
             free_containers: Vec::new(),
+            left: VecDeque::new(),
             node_index: Index::default(),
             // Node 0 is no node.
             nodes: vec![NodeName::default()],
@@ -242,6 +245,7 @@ impl Detector {
             self.next_waiting = self.now.plus(WAITING_EVERY);
             self.say_findings();
             self.pass_unwanted(Some(self.now));
+            self.forget_left(self.now);
         }
     }
 

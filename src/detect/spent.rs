@@ -62,6 +62,10 @@ impl Default for Spent {
 }
 
 impl Spent {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.total == Sum::default()
+    }
+
     pub(super) fn add(&mut self, at: Timestamp, spend: &Spend) {
         if at.since(self.marked) > MARK_EVERY {
             (self.mark, self.marked) = (self.total, at);

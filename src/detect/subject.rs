@@ -70,6 +70,8 @@ pub(super) struct SubjectState {
     /// When the last changes were ordered.
     orders: Vec<Timestamp>,
     pub(super) episodes: u32,
+    /// How many containers are known that an engine restarts and that are its.
+    pub(super) containers: u32,
     /// There once it has failed.
     pub(super) failing: Option<Box<Failing>>,
 }
@@ -140,6 +142,7 @@ impl SubjectState {
             is_held: false,
             orders: Vec::new(),
             episodes: 0,
+            containers: 0,
             failing: None,
         }
     }
@@ -147,6 +150,12 @@ impl SubjectState {
     /// The registry of its image; empty where that cannot be read.
     pub(super) fn registry(&self) -> &str {
         ImageRef::parse(&self.image).map_or("", |image| image.registry)
+    }
+
+    /// Nothing is known of it but its name: no container is left, none has failed, and nobody was asked for its image.
+    pub(super) fn is_blank(&self) -> bool {
+        let is_plain = self.subject.kind == SubjectKind::Container;
+        is_plain && self.containers == 0 && self.failing.is_none() && self.spent.is_nothing()
     }
 
     pub(super) fn storm(&self) -> Option<&Episode> {

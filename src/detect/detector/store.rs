@@ -1,5 +1,7 @@
 //! Finds, makes and forgets subjects, attempts, containers and nodes, each within its bound.
 
+use std::time::Duration;
+
 use super::{Detector, NodeName};
 use crate::detect::attempt::Attempt;
 use crate::detect::container::PlainContainer;
@@ -13,6 +15,11 @@ const OPEN_MAX: usize = 400_000;
 const CONTAINERS_MAX: usize = 100_000;
 /// How many nodes are told apart; of more the names are not kept.
 const NODES_MAX: usize = 20_000;
+/// How long after its removal a container's name is remembered that has nothing to its account: time for a second one of
+/// that name, and for what comes late.
+const LEFT_FOR: Duration = Duration::from_secs(600);
+/// How many of them wait to be forgotten; of more the first is forgotten at once.
+const LEFT_MAX: usize = 100_000;
 /// Which part of the subjects is looked at for forgetting at once: so that the search costs little for each.
 const FORGET_PART: usize = 16;
 
@@ -24,10 +31,11 @@ impl Detector {
         let Subject { kind, id, stack, .. } = owner.subject();
         let subject = self.subject_index_of(kind, &id, at);
         self.set_image(subject, image);
-        if let Some(subject) = self.subject_mut(subject)
-            && subject.subject.stack.is_none()
-        {
-            subject.subject.stack = stack;
+        if let Some(subject) = self.subject_mut(subject) {
+            subject.containers += 1;
+            if subject.subject.stack.is_none() {
+                subject.subject.stack = stack;
+            }
         }
         self.generation += 1;
         let container = PlainContainer::new(key, subject, self.generation, kind == SubjectKind::EcsFamily, at);
@@ -281,6 +289,37 @@ impl Detector {
         if let Some(container) = self.containers[index as usize].take() {
             self.container_index.remove(&container.key);
             self.free_containers.push(index);
+            self.leave(container.subject, container.last_seen);
+        }
+    }
+
+    /// One of a subject's containers is gone.
+    fn leave(&mut self, index: u32, at: Timestamp) {
+        let Some(subject) = self.subject_mut(index) else { return };
+        subject.containers = subject.containers.saturating_sub(1);
+        if !subject.is_blank() {
+            return;
+        }
+        let key = subject.key;
+        self.left.push_back((at, index, key));
+        if self.left.len() > LEFT_MAX {
+            self.forget_first_left();
+        }
+    }
+
+    /// Forgets the containers that were removed long enough ago and of which nothing else is known.
+    pub(in crate::detect) fn forget_left(&mut self, now: Timestamp) {
+        while self.left.front().is_some_and(|(at, ..)| at.plus(LEFT_FOR) <= now) {
+            self.forget_first_left();
+        }
+    }
+
+    fn forget_first_left(&mut self) {
+        let Some((at, index, key)) = self.left.pop_front() else { return };
+        // Its number may be another's by now, or it may have come back.
+        let is_gone = |subject: &SubjectState| subject.key == key && subject.is_blank() && subject.last_seen <= at;
+        if self.subject(index).is_some_and(is_gone) {
+            self.drop_subject(index);
         }
     }
 }
