@@ -227,6 +227,9 @@ fn containers_that_came_and_went_are_forgotten_and_no_others() {
     detector.finish(time(5_020_000));
     let storms: Vec<String> = detector.storms().into_iter().map(|storm| storm.subject.name).collect();
     assert_eq!(storms, ["runs"]);
+    detector.advance(time(5 * 3_600_000 + 60_000));
+    assert_eq!(detector.counters().subjects, 1, "what has failed is forgotten when its quota is whole");
+    assert_eq!(detector.failures_since(SubjectKind::Container, "failed", time(0)), 0);
 }
 
 #[test]

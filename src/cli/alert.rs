@@ -110,10 +110,11 @@ fn list(format: ListFormat, flags: &Flags, path: Option<&Path>) -> anyhow::Resul
             render::say(&serde_json::to_string(&list)?)?;
         }
         ListFormat::Table if content.waiting.is_empty() && content.dead.is_empty() => {
-            render::say(if is_readable {
-                "no alert waits, none was refused"
+            let dir = render::printable(&dir.display().to_string());
+            render::say(&if is_readable {
+                format!("no alert waits in {dir}, none was refused")
             } else {
-                "no alert was ever sent from here"
+                format!("no alert was ever sent from here: there is no {dir}")
             })?;
         }
         ListFormat::Table => {

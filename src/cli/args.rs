@@ -147,7 +147,8 @@ pub(super) enum Whom {
 /// Where history is.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Journal {
-    /// The journal's directory [default: $STATE_DIRECTORY, or /var/lib/squall]
+    /// The journal's directory [default: $STATE_DIRECTORY, /var/lib/squall for root, or
+    /// ~/.local/state/squall]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
 }

@@ -110,7 +110,7 @@ fn line(view: &View) -> Line {
     let is_ours = mark.filter(|mark| view.is_as(&mark.set));
     let next = match (is_ours, &view.mark) {
         (Some(mark), _) => match (mark.phase, mark.until, &mark.set) {
-            (Phase::Held, Some(until), _) => format!("tried again at {} UTC", render::clock(until)),
+            (Phase::Held, Some(until), _) => format!("tried again at {} UTC by watch --enforce", render::clock(until)),
             (Phase::Held, None, _) => format!("nothing, till squall release {}", view.name),
             (Phase::Probation, ..) if view.mode == Mode::Global => "one node is watched".to_owned(),
             (Phase::Probation | Phase::Returning, _, Set::Replicas(running)) => {

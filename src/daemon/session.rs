@@ -497,6 +497,8 @@ impl Session {
         if state.clock.is_in_doubt() {
             plan.resync(Instant::now());
         }
+        // Before all else: the loop turns over while it reads what was before it, too.
+        state.supervisor.iter_mut().for_each(Supervisor::turn);
         if state.reads_past {
             return;
         }
@@ -505,7 +507,6 @@ impl Session {
             state.detector.blind(now);
         }
         state.detector.advance(now);
-        state.supervisor.iter_mut().for_each(Supervisor::turn);
         drop(state);
         // Part by part, so that thousands of storms that begin at once take little room.
         for part in 0.. {

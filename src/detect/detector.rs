@@ -50,8 +50,9 @@ pub struct Detector {
     containers: Vec<Option<PlainContainer>>,
     container_index: Index<Key>,
     free_containers: Vec<u32>,
-    /// Subjects whose last container was removed, and when, in the order in which that was judged.
-    left: VecDeque<(Timestamp, u32, Key)>,
+    /// Containers that were removed, and when, in the order in which that was judged; and of those the ones that are to
+    /// be remembered longer.
+    left: [VecDeque<Left>; 2],
     node_index: Index<Key>,
     pub(super) nodes: Vec<NodeName>,
     due: BinaryHeap<Reverse<Due>>,
@@ -88,6 +89,9 @@ pub struct Detector {
     generation: u32,
     counters: Counters,
 }
+
+/// A subject whose last container was removed: when, and its number and key.
+type Left = (Timestamp, u32, Key);
 
 /// A node as reports name it.
 #[derive(Debug, Default)]
@@ -153,7 +157,7 @@ impl Detector {
             containers: Vec::new(),
             container_index: Index::default(),
             free_containers: Vec::new(),
-            left: VecDeque::new(),
+            left: Default::default(),
             node_index: Index::default(),
             // Node 0 is no node.
             nodes: vec![NodeName::default()],

@@ -152,10 +152,14 @@ impl SubjectState {
         ImageRef::parse(&self.image).map_or("", |image| image.registry)
     }
 
-    /// Nothing is known of it but its name: no container is left, none has failed, and nobody was asked for its image.
+    /// A container, or more of that name, that is gone and has never stormed.
+    pub(super) fn has_left(&self) -> bool {
+        self.subject.kind == SubjectKind::Container && self.containers == 0 && self.episodes == 0
+    }
+
+    /// It has nothing to its account: it never failed, and no registry was asked for its image.
     pub(super) fn is_blank(&self) -> bool {
-        let is_plain = self.subject.kind == SubjectKind::Container;
-        is_plain && self.containers == 0 && self.failing.is_none() && self.spent.is_nothing()
+        self.failing.is_none() && self.spent.is_nothing()
     }
 
     pub(super) fn storm(&self) -> Option<&Episode> {

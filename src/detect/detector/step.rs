@@ -21,7 +21,7 @@ impl Detector {
         for subject in self.subjects.iter_mut().flatten() {
             subject.step_clock(step, &self.quotas);
         }
-        for (at, ..) in &mut self.left {
+        for (at, ..) in self.left.iter_mut().flatten() {
             *at = step.carry(*at);
         }
         for at in [&mut self.now, &mut self.blind_until, &mut self.listing, &mut self.next_waiting] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Detector, NodeName};
+use super::{Detector, Left, NodeName};
 use crate::detect::attempt::Attempt;
 use crate::detect::container::PlainContainer;
 use crate::detect::key::{Key, Slot};
@@ -15,8 +15,8 @@ const OPEN_MAX: usize = 400_000;
 const CONTAINERS_MAX: usize = 100_000;
 /// How many nodes are told apart; of more the names are not kept.
 const NODES_MAX: usize = 20_000;
-/// How long after its removal a container's name is remembered that has nothing to its account: time for a second one of
-/// that name, and for what comes late.
+/// How long after its removal a container's name is remembered: time for a second one of that name, and for what comes
+/// late. What has failed, or asked a registry, is remembered till its quota is whole again.
 const LEFT_FOR: Duration = Duration::from_secs(600);
 /// How many of them wait to be forgotten; of more the first is forgotten at once.
 const LEFT_MAX: usize = 100_000;
@@ -297,29 +297,40 @@ impl Detector {
     fn leave(&mut self, index: u32, at: Timestamp) {
         let Some(subject) = self.subject_mut(index) else { return };
         subject.containers = subject.containers.saturating_sub(1);
-        if !subject.is_blank() {
-            return;
-        }
-        let key = subject.key;
-        self.left.push_back((at, index, key));
-        if self.left.len() > LEFT_MAX {
-            self.forget_first_left();
+        if subject.has_left() {
+            let left = (at, index, subject.key);
+            self.remember_left(0, left);
         }
     }
 
-    /// Forgets the containers that were removed long enough ago and of which nothing else is known.
+    fn remember_left(&mut self, stage: usize, left: Left) {
+        self.left[stage].push_back(left);
+        if self.left[stage].len() > LEFT_MAX {
+            self.forget_first_left(stage);
+        }
+    }
+
+    /// Forgets the containers that were removed long enough ago.
     pub(in crate::detect) fn forget_left(&mut self, now: Timestamp) {
-        while self.left.front().is_some_and(|(at, ..)| at.plus(LEFT_FOR) <= now) {
-            self.forget_first_left();
+        // By then the slow quota has forgotten its failures too.
+        let long = LEFT_FOR.max(self.settings.slow_per * self.settings.slow_failures.get());
+        for (stage, lasts) in [LEFT_FOR, long].into_iter().enumerate() {
+            while self.left[stage].front().is_some_and(|(at, ..)| at.plus(lasts) <= now) {
+                self.forget_first_left(stage);
+            }
         }
     }
 
-    fn forget_first_left(&mut self) {
-        let Some((at, index, key)) = self.left.pop_front() else { return };
+    fn forget_first_left(&mut self, stage: usize) {
+        let Some(left) = self.left[stage].pop_front() else { return };
+        let (at, index, key) = left;
         // Its number may be another's by now, or it may have come back.
-        let is_gone = |subject: &SubjectState| subject.key == key && subject.is_blank() && subject.last_seen <= at;
-        if self.subject(index).is_some_and(is_gone) {
+        let is_gone = |subject: &&SubjectState| subject.key == key && subject.has_left() && subject.last_seen <= at;
+        let Some(subject) = self.subject(index).filter(is_gone) else { return };
+        if stage > 0 || subject.is_blank() {
             self.drop_subject(index);
+        } else {
+            self.remember_left(1, left);
         }
     }
 }
