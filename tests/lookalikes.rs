@@ -300,6 +300,39 @@ fn containers_whose_start_was_missed_in_a_gap_are_calm() {
     assert_eq!((onsets(true), onsets(false)), (0, 1), "storms with gaps, and of what is watched");
 }
 
+/// The storm is over for want of failures, and each try that fails lets Swarm's kept tasks look like a slow loop.
+#[test]
+fn tries_of_a_held_service_are_no_storm_of_their_own() {
+    const BEGAN: i64 = 1_800_000_000;
+    let stamp = |secs: i64| Timestamp::from_secs(BEGAN + secs).to_string();
+    let onsets = |labels: serde_json::Value| {
+        let service = json!({
+            "ID": "web", "Version": {"Index": 7}, "CreatedAt": stamp(0), "UpdatedAt": stamp(0), "Endpoint": {"Spec": {}},
+            "Spec": {"Name": "web", "Labels": labels, "TaskTemplate": {"ContainerSpec": {"Image": "app:1"}},
+                "Mode": {"Replicated": {"Replicas": 1}}},
+        });
+        let tasks = [150, 310, 630, 1270].map(|secs| {
+            json!({
+                "ID": format!("{secs:0>25}"), "Version": {"Index": secs}, "CreatedAt": stamp(secs), "ServiceID": "web",
+                "UpdatedAt": stamp(secs + 1), "Slot": 1, "NodeID": "node1", "DesiredState": "shutdown",
+                "Spec": {"ContainerSpec": {"Image": "app:1"}},
+                "Status": {"Timestamp": stamp(secs + 1), "State": "failed", "Err": "task: non-zero exit (1)"},
+            })
+        });
+        let mut detector = Detector::new(Settings::default());
+        for line in std::iter::once(service).chain(tasks).map(|line| line.to_string()) {
+            let Reading::Observation(observation) = read_line(&line, 0) else { panic!("not read: {line}") };
+            detector.take(&observation);
+        }
+        let now = Timestamp::from_secs(BEGAN + 1280);
+        detector.advance(now);
+        detector.judge_history(now);
+        detector.storms().len()
+    };
+    let held = json!({"squall.quarantine": "held by backoff"});
+    assert_eq!((onsets(held), onsets(json!({}))), (0, 1), "storms of what is held, and of what is not");
+}
+
 #[test]
 fn an_update_that_fails_and_rolls_back_is_calm() {
     let mut s = Scenario::new();

@@ -135,12 +135,13 @@ impl Detector {
     }
 
     /// Looks at the kept history of every subject that has failed and does not storm: Swarm keeps five tasks of a
-    /// slot, whose times tell the current rate. For the first listing of a daemon, and for the end of a recording.
+    /// slot, whose times tell the current rate. For what a listing shows that nobody has watched, and for the end of a
+    /// recording. What is held is no loop: its tries are squall's own.
     pub fn judge_history(&mut self, now: Timestamp) {
         let mut begun = Vec::new();
         let attempts = &self.attempts;
         for (index, state) in self.subjects.iter_mut().enumerate() {
-            let Some(state) = state else { continue };
+            let Some(state) = state.as_mut().filter(|state| !state.is_held) else { continue };
             let history = |state: &SubjectState, slot: Slot| slot_history(state, slot, attempts);
             let open = |state: &SubjectState, since: Timestamp| {
                 state.open.iter().filter(|index| attempts[**index as usize].created >= since).count() as u64
