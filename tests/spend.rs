@@ -222,11 +222,11 @@ fn what_is_deployed_by_digest_costs_what_the_registry_says() {
             by_digest("d-missing", Bearer, Missing, SLEEP),
             by_digest("d-quota", Quota, Single, SLEEP),
             by_digest("d-noauth", Basic, Single, SLEEP).without_login(),
-            by_digest("d-roll", BearerOfLogin, Index, SERVES).times(3).with(MONITOR),
-            by_digest("d-scale", Basic, Single, SERVES),
-            by_digest("d-cron", Bearer, Single, &["sleep", "1"]).with(ONCE),
+            by_digest("c-pinned-roll", BearerOfLogin, Index, SERVES).times(3).with(MONITOR),
+            by_digest("c-pinned-scale", Basic, Single, SERVES),
+            by_digest("c-pinned-cron", Bearer, Single, &["sleep", "1"]).with(ONCE),
         ],
-        |lab| exercise(lab, &["d-roll", "d-cron"], "d-scale"),
+        |lab| exercise(lab, &["c-pinned-roll", "c-pinned-cron"], "c-pinned-scale"),
     );
 }
 

@@ -236,7 +236,9 @@ impl SubjectState {
         let slot = failing.slot(failure.slot, quotas);
         let is_late_in_slot = failure.at < slot.last;
         let in_slot = slot.count(&failure);
-        let slow_trips = !is_late_in_slot && !failure.exit_zero && quotas.trips(&slot.limiter, failure.at);
+        // What is held is tried by squall itself, at growing distances: that is no slow loop.
+        let is_of_loop = !self.is_held && !is_late_in_slot && !failure.exit_zero;
+        let slow_trips = is_of_loop && quotas.trips(&slot.limiter, failure.at);
         failing.remember(failure);
         let fast_trips = if is_late {
             failing.judge_again(quotas)
