@@ -9,7 +9,7 @@ use assert_cmd::cargo::cargo_bin_cmd;
 use serde_json::{Value, json};
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, read_line};
-use squall::model::{Subject, Timestamp};
+use squall::model::{ClockStep, Subject, Timestamp};
 
 const RECORDING: &str = "tests/recordings/swarm3";
 
@@ -129,6 +129,15 @@ fn a_manager_that_hears_one_node_derives_what_the_others_ask() {
 /// dockerd does not take back a pull that has its answer: its event comes after its service is gone.
 #[test]
 fn a_pull_that_ends_just_after_its_service_is_the_services() {
+    // The clock is stepped meanwhile, or not.
+    for step in [0, 3600, -3600] {
+        let heads = heads_after_a_removal(step);
+        assert_eq!(heads, BTreeMap::from([("web".to_owned(), 2), (Subject::nobody().name, 1)]), "by {step} s");
+    }
+}
+
+/// The manifest requests of a service, and of nobody, whose image is pulled before it is removed, just after and later.
+fn heads_after_a_removal(step: i64) -> BTreeMap<String, u64> {
     const BEGAN: i64 = 1_800_000_000;
     let mut detector = Detector::new(Settings { by_minute: true, ..Settings::default() });
     let event = |secs: i64, kind: &str, action: &str, id: &str, name: &str| {
@@ -148,8 +157,8 @@ fn a_pull_that_ends_just_after_its_service_is_the_services() {
         }),
         event(10, "image", "pull", image, repository),
         event(20, "service", "remove", "web-id", "web"),
-        event(22, "image", "pull", image, repository),
-        event(300, "image", "pull", image, repository),
+        event(22 + step, "image", "pull", image, repository),
+        event(300 + step, "image", "pull", image, repository),
     ];
     for line in lines {
         let text = line.to_string();
@@ -158,6 +167,8 @@ fn a_pull_that_ends_just_after_its_service_is_the_services() {
         if line["Action"] == "remove" {
             detector.begin_listing(Timestamp::from_secs(BEGAN + 21));
             detector.end_listing();
+            let (expected, said) = (Timestamp::from_secs(BEGAN + 21), Timestamp::from_secs(BEGAN + 21 + step));
+            detector.step_clock(ClockStep { expected, said });
         }
     }
     detector.settle_pulls();
@@ -165,7 +176,7 @@ fn a_pull_that_ends_just_after_its_service_is_the_services() {
     for count in detector.drain_spend(usize::MAX) {
         *heads.entry(count.subject.name).or_default() += count.spend.kinds.manifest_heads;
     }
-    assert_eq!(heads, BTreeMap::from([("web".to_owned(), 2), (Subject::nobody().name, 1)]));
+    heads
 }
 
 #[test]

@@ -13,16 +13,18 @@ const SUSPECTS_SHORTEST: Duration = Duration::from_millis(250);
 const SUSPECTS_LONGEST: Duration = Duration::from_secs(15);
 /// The shortest time between two listings of images: a pull that follows a removal takes longer than that.
 const IMAGES_SHORTEST: Duration = Duration::from_millis(100);
-/// Listing images takes at most one part in so many of the time, while images go.
-const IMAGES_SHARE: u32 = 10;
 /// Where the period is not known yet.
 const SUSPECTS_UNKNOWN: Duration = Duration::from_millis(500);
 /// How often it is found out who is suspect.
 const REVIEW_EVERY: Duration = Duration::from_millis(100);
 /// The longest pause after a sweep that failed; each is twice the one before.
 const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Asking takes at most one part in so many of the time.
+/// Asking takes at most one part in so many of the time...
 const SHARE: u32 = 50;
+/// ...but no pause is longer than this for it, as a daemon is slowest in the storms that are to be found,
+const REST_LONGEST: Duration = SUSPECTS_LONGEST;
+/// as long as asking takes no more than one part in so many.
+const SHARE_WORST: u32 = 10;
 /// After a failed listing, the next one waits at least so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -93,7 +95,7 @@ impl Plan {
 
     /// A task was done at `now`, in `took`.
     pub(super) fn done(&mut self, task: Task, now: Instant, took: Duration) {
-        let at = |every: Duration| now + every.max(took * SHARE);
+        let at = |every: Duration| now + every.max(rest(took));
         self.review_at = now;
         match task {
             Task::Services => self.services_at = at(self.services_every),
@@ -107,7 +109,7 @@ impl Plan {
             }
             Task::Images => {
                 self.images_at = None;
-                self.images_rest = now + IMAGES_SHORTEST.max(took * IMAGES_SHARE);
+                self.images_rest = now + IMAGES_SHORTEST.max(took * SHARE_WORST);
             }
             Task::Respond => self.respond_at = None,
         }
@@ -181,6 +183,11 @@ impl Plan {
     }
 }
 
+/// The pause after what took so long.
+fn rest(took: Duration) -> Duration {
+    (took * SHARE).min(REST_LONGEST.max(took * SHARE_WORST))
+}
+
 /// How often suspects' tasks are listed: a quarter of the shortest loop period among those that are not said to storm
 /// yet; those that do are only counted, for which twice their period is enough, as Swarm keeps five tasks a slot.
 pub(super) fn suspects_every<'a>(suspects: impl IntoIterator<Item = Suspect<'a>>, others: bool) -> Option<Duration> {
@@ -227,8 +234,10 @@ mod tests {
         plan.done(Task::Sweep, now, Duration::from_millis(10));
         plan.done(Task::Services, now, Duration::from_millis(10));
         assert_eq!(plan.next(), (now + Duration::from_secs(2), Task::Services));
-        plan.done(Task::Services, now, Duration::from_secs(1));
-        assert_eq!(plan.next(), (now + Duration::from_secs(50), Task::Services));
+        for (took, every) in [(100, 5000), (1000, 15_000), (5000, 50_000)] {
+            plan.done(Task::Services, now, Duration::from_millis(took));
+            assert_eq!(plan.next(), (now + Duration::from_millis(every), Task::Services), "{took} ms");
+        }
     }
 
     #[test]

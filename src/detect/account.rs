@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::key::Key;
 use super::spent::Sum;
 use crate::budget::Pulled;
-use crate::model::{Basis, Cause, ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
+use crate::model::{Basis, Cause, ClockStep, ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
 
 /// How long a pull waits for the service that wants its image: a listing of services comes within seconds.
 const EARLY_FOR: Duration = Duration::from_secs(30);
@@ -249,6 +249,15 @@ impl Account {
         self.gone.push_back(Gone { key, at, subject, image });
         if self.gone.len() > GONE_MAX {
             self.gone.pop_front();
+        }
+    }
+
+    /// See [`Detector::step_clock`](super::Detector::step_clock).
+    pub(super) fn step_clock(&mut self, step: ClockStep) {
+        let gone = self.gone.iter_mut().map(|gone| &mut gone.at);
+        let began = self.origins.values_mut().filter_map(|origin| origin.began.as_mut());
+        for at in gone.chain(began).chain(self.images.values_mut()) {
+            *at = step.carry(*at);
         }
     }
 

@@ -106,7 +106,7 @@ impl Run {
 
 impl Episode {
     pub(super) fn add(&mut self, failure: &Failure, settings: &Settings) {
-        let is_old_news = self.run.since.since(failure.at) > settings.per * settings.failures.get();
+        let is_old_news = self.run.since.since(failure.at) > settings.per.saturating_mul(settings.failures.get());
         if is_old_news || failure.at <= self.counted_until {
             return;
         }

@@ -245,7 +245,7 @@ impl SubjectState {
         } else {
             failure.is_short_lived() && quotas.trips(&failing.limiter, failure.at)
         };
-        failing.fast.add(&failure, failing.last, settings.per * settings.failures.get(), asked_before);
+        failing.fast.add(&failure, failing.last, settings.per.saturating_mul(settings.failures.get()), asked_before);
         failing.slow.add(&failure, failing.last, settings.slow_per, asked_before);
         failing.last = failing.last.max(failure.at);
         if let Some(storm) = &mut failing.storm {

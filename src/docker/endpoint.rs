@@ -78,7 +78,7 @@ pub enum EndpointError {
         store: PathBuf,
     },
     /// A file of the docker command's configuration cannot be used.
-    #[error("cannot read docker's configuration {}: {why}", path.display())]
+    #[error("cannot read docker's configuration {}: {why}; mend it, or name the daemon by --host", path.display())]
     Config {
         /// The file.
         path: PathBuf,

@@ -24,6 +24,7 @@ impl Detector {
         for (at, ..) in self.left.iter_mut().flatten() {
             *at = step.carry(*at);
         }
+        self.account.step_clock(step);
         for at in [&mut self.now, &mut self.blind_until, &mut self.listing, &mut self.next_waiting] {
             *at = step.carry(*at);
         }

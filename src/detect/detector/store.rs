@@ -313,7 +313,7 @@ impl Detector {
     /// Forgets the containers that were removed long enough ago.
     pub(in crate::detect) fn forget_left(&mut self, now: Timestamp) {
         // By then the slow quota has forgotten its failures too.
-        let long = LEFT_FOR.max(self.settings.slow_per * self.settings.slow_failures.get());
+        let long = LEFT_FOR.max(self.settings.slow_per.saturating_mul(self.settings.slow_failures.get()));
         for (stage, lasts) in [LEFT_FOR, long].into_iter().enumerate() {
             while self.left[stage].front().is_some_and(|(at, ..)| at.plus(lasts) <= now) {
                 self.forget_first_left(stage);
