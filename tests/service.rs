@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use squall::model::{Check, Status};
 use squall::serve::{Server, Settings};
-use support::fake_daemon::{Answer, FakeDaemon, Step};
+use support::fake_daemon::{Answer, FakeDaemon, Request, Step};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -133,6 +133,22 @@ fn while_docker_answers_nothing_it_lives_and_is_not_ready() {
     manager.until_beats(4);
     assert_eq!(manager.count("READY=1"), 0, "{:?}", manager.heard);
     // The answer is given up. To be started anew would not help.
+    manager.until("READY=1");
+    manager.until_beats(2);
+}
+
+#[test]
+fn while_the_past_is_read_it_lives_and_is_not_ready() {
+    let mut manager = Manager::new();
+    // The events that the daemon remembers have an end; those that come have none.
+    let events = |request: &Request| {
+        if request.parameter("until").is_some() { Answer::Never } else { Answer::Events }
+    };
+    manager.daemon.on("/events", events);
+    manager.start();
+    manager.until_beats(6);
+    assert!(manager.daemon.count("/tasks") > 0, "it has listed");
+    assert_eq!(manager.count("READY=1"), 0, "{:?}", manager.heard);
     manager.until("READY=1");
     manager.until_beats(2);
 }
