@@ -1236,3 +1236,44 @@ fn a_single_listing_of_five_tasks_a_slot_tells_the_storms_that_run() {
     assert_eq!(verdict.storm_lines().len(), 1, "{:?}", verdict.storm_lines());
     assert!(verdict.storm_lines()[0].starts_with(&format!("{}: app-exit ongoing 4/5", storm.id)));
 }
+
+/// A busy manager lists its tasks late: till then the log tells of a failure, without its slot.
+fn rejected_and_listed_late(s: &mut Scenario, service: &Service, slot: u64, at: i64) {
+    let task = s.unlisted(service, slot, "node1", at);
+    s.fatal(&task, at + 200, BIND);
+    s.list_since(&task, at + 20 * SEC, at + 200, "rejected", "shutdown", BIND, None);
+}
+
+#[test]
+fn a_slow_loop_whose_tasks_are_listed_late_now_and_then_is_found_at_its_sixth_failure() {
+    let mut s = Scenario::new();
+    let web = Service::new("web").delay(50 * SEC);
+    s.service(&web, 0);
+    for attempt in 0..6 {
+        let at = attempt * 50 * SEC;
+        if attempt % 2 == 0 {
+            rejected_and_listed_late(&mut s, &web, 1, at);
+        } else {
+            let task = s.task(&web, 1, "node1", at);
+            s.reject(&task, at + 200, BIND);
+        }
+    }
+    let last = 5 * 50 * SEC;
+    s.idle(last, last + MIN);
+    let verdict = s.replay(View::All);
+    assert_eq!(verdict.storm_lines(), ["web: mount ongoing 6/6"], "{:?}", verdict.notice_lines());
+}
+
+#[test]
+fn replicas_that_fail_once_each_are_calm_though_their_tasks_are_listed_late() {
+    let mut s = Scenario::new();
+    let web = Service::new("web").replicas(8);
+    s.service(&web, 0);
+    for (slot, at) in (1..=8).zip((1..).map(|minute| minute * MIN)) {
+        rejected_and_listed_late(&mut s, &web, slot, at);
+        s.run(&web, slot, "node1", at + 5 * SEC);
+    }
+    s.idle(8 * MIN, 10 * MIN);
+    let verdict = s.replay(View::All);
+    assert_eq!(verdict.storm_lines(), [""; 0], "{:?}", verdict.notice_lines());
+}

@@ -14,6 +14,7 @@ mod attempt;
 mod cause;
 mod container;
 mod detector;
+mod failing;
 mod incident;
 mod key;
 mod quota;

@@ -4,25 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::account::{ImageKey, Unpriced};
+use super::failing::Failing;
 use super::key::{Key, Slot};
-use super::quota::{Limiter, Quotas};
+use super::quota::Quotas;
 use super::run::{Episode, Failure, Run};
 use super::settings::Settings;
 use super::spent::Spent;
-use crate::model::{
-    Cause, CauseCounts, ClockStep, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp,
-};
+use crate::model::{Cause, ClockStep, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp};
 
-/// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
-const RECENT_MAX: usize = 16;
 /// The longest pause between two starts by an engine's restart policy (moby's `restartmanager.go`).
 const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How many attempts wait for an image to be priced by; what is more has no registry.
 pub(super) const UNPRICED_MAX: usize = 64;
 /// How many orders are remembered.
 const ORDERS_MAX: usize = 4;
-/// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
-const SLOTS_MAX: usize = 1024;
 /// How long an error text is kept, in bytes.
 pub(super) const DETAIL_LIMIT_BYTES: usize = 512;
 /// `MaxAttempts` up to which a service is waited for to give up. Beyond it, it storms before it does.
@@ -83,31 +78,6 @@ pub(super) struct Policy {
     pub(super) is_job: bool,
     pub(super) force_update: u64,
     pub(super) has_memory_limit: bool,
-}
-
-/// What is kept of a subject that has failed.
-#[derive(Debug)]
-pub(super) struct Failing {
-    limiter: Limiter,
-    slots: Vec<SlotState>,
-    recent: VecDeque<Failure>,
-    pub(super) last: Timestamp,
-    fast: Run,
-    slow: Run,
-    /// The last words of each cause.
-    details: Vec<(Cause, Box<str>)>,
-    pub(super) storm: Option<Episode>,
-}
-
-#[derive(Debug)]
-struct SlotState {
-    slot: Slot,
-    last: Timestamp,
-    /// Mean time between its failures, later ones weighing more; zero while there was only one.
-    period: Duration,
-    /// Failures since the specification last changed.
-    failures: u64,
-    limiter: Limiter,
 }
 
 /// What a failure led to.
@@ -258,6 +228,34 @@ impl SubjectState {
         }
         let run = if fast_trips { failing.fast.clone() } else { failing.slow.clone() };
         self.begin(run, failure.at, open_since);
+        Change::Onset
+    }
+
+    /// The slot of a failure that was counted without one: its log line, which does not tell it, came before its task.
+    pub(super) fn learn_slot(
+        &mut self,
+        at: Timestamp,
+        slot: Slot,
+        quotas: &Quotas,
+        open_since: impl Fn(&Self, Timestamp) -> u64,
+    ) -> Change {
+        let gives_up_after = self.gives_up_after();
+        let Some(failing) = &mut self.failing else { return Change::None };
+        let is_it = |failure: &&mut Failure| failure.at == at && failure.slot == Slot::default();
+        let Some(failure) = failing.recent.iter_mut().find(is_it) else { return Change::None };
+        failure.slot = slot;
+        let failure = *failure;
+        failing.uncount_slotless(quotas);
+        let known = failing.slot(slot, quotas);
+        let in_slot = known.count(&failure);
+        let is_of_loop = !self.is_held && !failure.exit_zero;
+        let slow_trips = is_of_loop && quotas.trips(&known.limiter, at);
+        let may_give_up = gives_up_after.is_some_and(|limit| in_slot <= limit);
+        if failing.storm.is_some() || may_give_up || !slow_trips {
+            return Change::None;
+        }
+        let (run, detected) = (failing.slow.clone(), failing.last);
+        self.begin(run, detected, open_since);
         Change::Onset
     }
 
@@ -417,146 +415,6 @@ impl SlotHistory {
         let (first, last) = (self.failures.first()?, self.failures.last()?);
         let spaces = u32::try_from(self.failures.len() - 1).ok().filter(|spaces| *spaces > 0)?;
         Some(last.since(*first) / spaces)
-    }
-}
-
-impl Failing {
-    fn new(quotas: &Quotas) -> Self {
-        Self {
-            limiter: quotas.fast_limiter(),
-            // Most have one slot and one cause, and room for more would be three times as much.
-            slots: Vec::with_capacity(1),
-            recent: VecDeque::new(),
-            last: Timestamp::from_nanos(i64::MIN),
-            fast: Run::default(),
-            slow: Run::default(),
-            details: Vec::with_capacity(1),
-            storm: None,
-        }
-    }
-
-    /// See [`Detector::step_clock`](super::Detector::step_clock).
-    fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
-        for failure in &mut self.recent {
-            (failure.at, failure.created) = (step.carry(failure.at), step.carry(failure.created));
-        }
-        // What came since the step may stand behind what was before it.
-        self.recent.make_contiguous().sort_by_key(|failure| failure.at);
-        self.last = step.carry(self.last);
-        self.judge_again(quotas);
-        for slot in &mut self.slots {
-            slot.last = step.carry(slot.last);
-            slot.limiter = quotas.slow_limiter();
-            for failure in self.recent.iter().filter(|failure| failure.slot == slot.slot && !failure.exit_zero) {
-                // Counted again, by limiters that cannot be carried over.
-                quotas.trips(&slot.limiter, failure.at);
-            }
-        }
-        let episode = self.storm.as_mut();
-        if let Some(episode) = episode {
-            for at in [&mut episode.detected, &mut episode.counted_until] {
-                *at = step.carry(*at);
-            }
-            episode.run.step_clock(step);
-        }
-        self.fast.step_clock(step);
-        self.slow.step_clock(step);
-    }
-
-    pub(super) fn detail(&self, cause: Cause) -> &str {
-        self.details.iter().find(|entry| entry.0 == cause).map_or("", |entry| &entry.1)
-    }
-
-    /// Why a pull failed, in the words of the log; those of another node where this one's says only that it did.
-    pub(super) fn pull_failure(&self, cause: Cause) -> Option<(Cause, &str)> {
-        let is_it = |known: Cause| match cause {
-            Cause::PullFailed => known.is_pull() && known != Cause::PullFailed,
-            cause => known == cause,
-        };
-        self.details.iter().find(|entry| is_it(entry.0)).map(|entry| (entry.0, &*entry.1))
-    }
-
-    /// Failures a minute, over the last ones.
-    pub(super) fn rate_per_min(&self) -> f64 {
-        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return 0.0 };
-        let span = last.at.since(first.at).as_secs_f64();
-        if span <= 0.0 { 0.0 } else { (self.recent.len() - 1) as f64 * 60.0 / span }
-    }
-
-    /// The loop period: of the slots that failed within the last failures, the longest.
-    fn period(&self) -> Duration {
-        let is_recent = |slot: &&SlotState| self.recent.iter().any(|failure| failure.slot == slot.slot);
-        self.slots.iter().filter(is_recent).map(|slot| slot.period).max().unwrap_or_default()
-    }
-
-    fn slot(&mut self, slot: Slot, quotas: &Quotas) -> &mut SlotState {
-        let index = match self.slots.iter().position(|known| known.slot == slot) {
-            Some(index) => index,
-            None => {
-                if self.slots.len() >= SLOTS_MAX
-                    && let Some(oldest) = (0..self.slots.len()).min_by_key(|index| self.slots[*index].last)
-                {
-                    self.slots.swap_remove(oldest);
-                }
-                if self.slots.is_empty() {
-                    // Most have one.
-                    self.slots.reserve_exact(1);
-                }
-                let limiter = quotas.slow_limiter();
-                let last = Timestamp::from_nanos(i64::MIN);
-                self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, limiter });
-                self.slots.len() - 1
-            }
-        };
-        &mut self.slots[index]
-    }
-
-    /// Puts a failure in its place among the last ones.
-    fn remember(&mut self, failure: Failure) {
-        let place = self.recent.iter().rposition(|known| known.at <= failure.at).map_or(0, |index| index + 1);
-        self.recent.insert(place, failure);
-        if self.recent.len() > RECENT_MAX {
-            self.recent.pop_front();
-        }
-    }
-
-    /// Judges the last failures again, in order, because one came late.
-    fn judge_again(&mut self, quotas: &Quotas) -> bool {
-        self.limiter = quotas.fast_limiter();
-        let limiter = &self.limiter;
-        let counted = self.recent.iter().filter(|failure| failure.is_short_lived());
-        // Each is counted, also after the first that trips.
-        counted.filter(|failure| quotas.trips(limiter, failure.at)).count() > 0
-    }
-
-    fn cause_change(&mut self) -> Change {
-        let Some(storm) = &mut self.storm else { return Change::None };
-        let mut counts = CauseCounts::default();
-        for failure in &self.recent {
-            counts.add(failure.cause);
-        }
-        let (Some(to), from) = (counts.top(), storm.said) else { return Change::None };
-        let share = counts.iter().find(|entry| entry.0 == to).map_or(0, |entry| entry.1);
-        // Three quarters of the last failures: two causes that take turns are no change.
-        if to == from || share * 4 < self.recent.len() as u64 * 3 {
-            return Change::None;
-        }
-        storm.said = to;
-        Change::Cause { from, to }
-    }
-}
-
-impl SlotState {
-    /// Counts a failure; returns how many the slot has had since the specification changed.
-    fn count(&mut self, failure: &Failure) -> u64 {
-        let spacing = failure.at.since(self.last);
-        let has_last = self.last > Timestamp::from_nanos(i64::MIN);
-        if has_last && !spacing.is_zero() {
-            self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
-        }
-        self.last = self.last.max(failure.at);
-        self.failures += 1;
-        self.failures
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Detector;
-use crate::detect::attempt::Outcome;
+use crate::detect::attempt::{Attempt, Outcome};
 use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
 use crate::detect::run::Failure;
@@ -190,12 +190,22 @@ impl Detector {
         let is_swarm = state.subject.kind == SubjectKind::SwarmService;
         let change = state.fail(failure, &self.settings, &self.quotas, |state, since| {
             if is_swarm {
-                let open = state.open.iter().filter(|index| attempts[**index as usize].created >= since);
-                return open.count() as u64;
+                return open_since(attempts, state, since);
             }
             let running = containers.iter().flatten().filter(|container| container.subject == subject);
             running.filter(|container| container.is_running()).count() as u64
         });
+        self.move_hold_down(subject);
+        self.announce(subject, change);
+    }
+
+    /// An attempt whose slot is known by now may have been judged without it.
+    pub(in crate::detect) fn learn_slot(&mut self, index: u32) {
+        let attempt = &self.attempts[index as usize];
+        let (Some(Outcome::Failed { .. }), Some(at)) = (attempt.outcome, attempt.ended) else { return };
+        let (subject, slot, attempts) = (attempt.subject, attempt.slot, &self.attempts);
+        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+        let change = state.learn_slot(at, slot, &self.quotas, |state, since| open_since(attempts, state, since));
         self.move_hold_down(subject);
         self.announce(subject, change);
     }
@@ -306,4 +316,9 @@ impl Detector {
             self.notify(Notice::Subsided(Arc::new(storm)));
         }
     }
+}
+
+/// How many attempts of a service that were made at or after a moment are open.
+fn open_since(attempts: &[Attempt], state: &SubjectState, since: Timestamp) -> u64 {
+    state.open.iter().filter(|index| attempts[**index as usize].created >= since).count() as u64
 }

@@ -161,8 +161,9 @@ impl Detector {
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
         attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
         attempt.version = fact.version;
-        if attempt.slot == Slot::default() {
-            // Its log line came first, and does not tell the slot.
+        // Its log line came first, and does not tell the slot.
+        let learns_slot = attempt.slot == Slot::default();
+        if learns_slot {
             attempt.slot = Slot::of_task(fact.slot, &fact.node_id);
         }
         attempt.created = fact.created;
@@ -189,6 +190,9 @@ impl Detector {
         }
         if matches!(fact.state, TaskState::Starting | TaskState::Running) {
             self.count_attempt(index);
+        }
+        if learns_slot {
+            self.learn_slot(index);
         }
         // The status has the node's clock, all else the leader's: one that is ahead does not delay the judgement, one
         // that is behind does not put the end before the beginning.

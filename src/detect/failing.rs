@@ -1,0 +1,198 @@
+//! What is kept of a subject's failures: the last of them, by slot and in order, and what the quotas make of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::key::Slot;
+use super::quota::{Limiter, Quotas};
+use super::run::{Episode, Failure, Run};
+use super::subject::Change;
+use crate::model::{Cause, CauseCounts, ClockStep, Timestamp};
+
+/// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
+const RECENT_MAX: usize = 16;
+/// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
+const SLOTS_MAX: usize = 1024;
+
+/// What is kept of a subject that has failed.
+#[derive(Debug)]
+pub(super) struct Failing {
+    pub(super) limiter: Limiter,
+    pub(super) slots: Vec<SlotState>,
+    pub(super) recent: VecDeque<Failure>,
+    pub(super) last: Timestamp,
+    pub(super) fast: Run,
+    pub(super) slow: Run,
+    /// The last words of each cause.
+    pub(super) details: Vec<(Cause, Box<str>)>,
+    pub(super) storm: Option<Episode>,
+}
+
+/// What is kept of one slot that has failed.
+#[derive(Debug)]
+pub(super) struct SlotState {
+    pub(super) slot: Slot,
+    pub(super) last: Timestamp,
+    /// Mean time between its failures, later ones weighing more; zero while there was only one.
+    pub(super) period: Duration,
+    /// Failures since the specification last changed.
+    pub(super) failures: u64,
+    pub(super) limiter: Limiter,
+}
+
+impl Failing {
+    pub(super) fn new(quotas: &Quotas) -> Self {
+        Self {
+            limiter: quotas.fast_limiter(),
+            // Most have one slot and one cause, and room for more would be three times as much.
+            slots: Vec::with_capacity(1),
+            recent: VecDeque::new(),
+            last: Timestamp::from_nanos(i64::MIN),
+            fast: Run::default(),
+            slow: Run::default(),
+            details: Vec::with_capacity(1),
+            storm: None,
+        }
+    }
+
+    /// See [`Detector::step_clock`](super::Detector::step_clock).
+    pub(super) fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
+        for failure in &mut self.recent {
+            (failure.at, failure.created) = (step.carry(failure.at), step.carry(failure.created));
+        }
+        // What came since the step may stand behind what was before it.
+        self.recent.make_contiguous().sort_by_key(|failure| failure.at);
+        self.last = step.carry(self.last);
+        self.judge_again(quotas);
+        for slot in &mut self.slots {
+            slot.last = step.carry(slot.last);
+            slot.limiter = quotas.slow_limiter();
+            for failure in self.recent.iter().filter(|failure| failure.slot == slot.slot && !failure.exit_zero) {
+                // Counted again, by limiters that cannot be carried over.
+                quotas.trips(&slot.limiter, failure.at);
+            }
+        }
+        let episode = self.storm.as_mut();
+        if let Some(episode) = episode {
+            for at in [&mut episode.detected, &mut episode.counted_until] {
+                *at = step.carry(*at);
+            }
+            episode.run.step_clock(step);
+        }
+        self.fast.step_clock(step);
+        self.slow.step_clock(step);
+    }
+
+    pub(super) fn detail(&self, cause: Cause) -> &str {
+        self.details.iter().find(|entry| entry.0 == cause).map_or("", |entry| &entry.1)
+    }
+
+    /// Why a pull failed, in the words of the log; those of another node where this one's says only that it did.
+    pub(super) fn pull_failure(&self, cause: Cause) -> Option<(Cause, &str)> {
+        let is_it = |known: Cause| match cause {
+            Cause::PullFailed => known.is_pull() && known != Cause::PullFailed,
+            cause => known == cause,
+        };
+        self.details.iter().find(|entry| is_it(entry.0)).map(|entry| (entry.0, &*entry.1))
+    }
+
+    /// Failures a minute, over the last ones.
+    pub(super) fn rate_per_min(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return 0.0 };
+        let span = last.at.since(first.at).as_secs_f64();
+        if span <= 0.0 { 0.0 } else { (self.recent.len() - 1) as f64 * 60.0 / span }
+    }
+
+    /// The loop period: of the slots that failed within the last failures, the longest.
+    pub(super) fn period(&self) -> Duration {
+        let is_recent = |slot: &&SlotState| self.recent.iter().any(|failure| failure.slot == slot.slot);
+        self.slots.iter().filter(is_recent).map(|slot| slot.period).max().unwrap_or_default()
+    }
+
+    pub(super) fn slot(&mut self, slot: Slot, quotas: &Quotas) -> &mut SlotState {
+        let index = match self.slots.iter().position(|known| known.slot == slot) {
+            Some(index) => index,
+            None => {
+                if self.slots.len() >= SLOTS_MAX
+                    && let Some(oldest) = (0..self.slots.len()).min_by_key(|index| self.slots[*index].last)
+                {
+                    self.slots.swap_remove(oldest);
+                }
+                if self.slots.is_empty() {
+                    // Most have one.
+                    self.slots.reserve_exact(1);
+                }
+                let limiter = quotas.slow_limiter();
+                let last = Timestamp::from_nanos(i64::MIN);
+                self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, limiter });
+                self.slots.len() - 1
+            }
+        };
+        &mut self.slots[index]
+    }
+
+    /// One of those that were counted without a slot has one.
+    pub(super) fn uncount_slotless(&mut self, quotas: &Quotas) {
+        let Some(place) = self.slots.iter().position(|known| known.slot == Slot::default()) else { return };
+        let left = self.recent.iter().filter(|failure| failure.slot == Slot::default());
+        if left.clone().next().is_none() {
+            self.slots.swap_remove(place);
+            return;
+        }
+        let slotless = &mut self.slots[place];
+        slotless.failures = slotless.failures.saturating_sub(1);
+        // A limiter takes nothing back.
+        slotless.limiter = quotas.slow_limiter();
+        for failure in left.filter(|failure| !failure.exit_zero) {
+            quotas.trips(&slotless.limiter, failure.at);
+        }
+    }
+
+    /// Puts a failure in its place among the last ones.
+    pub(super) fn remember(&mut self, failure: Failure) {
+        let place = self.recent.iter().rposition(|known| known.at <= failure.at).map_or(0, |index| index + 1);
+        self.recent.insert(place, failure);
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Judges the last failures again, in order, because one came late.
+    pub(super) fn judge_again(&mut self, quotas: &Quotas) -> bool {
+        self.limiter = quotas.fast_limiter();
+        let limiter = &self.limiter;
+        let counted = self.recent.iter().filter(|failure| failure.is_short_lived());
+        // Each is counted, also after the first that trips.
+        counted.filter(|failure| quotas.trips(limiter, failure.at)).count() > 0
+    }
+
+    pub(super) fn cause_change(&mut self) -> Change {
+        let Some(storm) = &mut self.storm else { return Change::None };
+        let mut counts = CauseCounts::default();
+        for failure in &self.recent {
+            counts.add(failure.cause);
+        }
+        let (Some(to), from) = (counts.top(), storm.said) else { return Change::None };
+        let share = counts.iter().find(|entry| entry.0 == to).map_or(0, |entry| entry.1);
+        // Three quarters of the last failures: two causes that take turns are no change.
+        if to == from || share * 4 < self.recent.len() as u64 * 3 {
+            return Change::None;
+        }
+        storm.said = to;
+        Change::Cause { from, to }
+    }
+}
+
+impl SlotState {
+    /// Counts a failure; returns how many the slot has had since the specification changed.
+    pub(super) fn count(&mut self, failure: &Failure) -> u64 {
+        let spacing = failure.at.since(self.last);
+        let has_last = self.last > Timestamp::from_nanos(i64::MIN);
+        if has_last && !spacing.is_zero() {
+            self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
+        }
+        self.last = self.last.max(failure.at);
+        self.failures += 1;
+        self.failures
+    }
+}
