@@ -1073,6 +1073,34 @@ fn a_container_that_loops_is_stopped_and_given_back_as_it_was() {
     assert_one_sentence(&again, "web: ");
 }
 
+/// An image's labels are its containers': one that loops may say that it is of somebody else's compose service, and that
+/// this is opted in.
+#[test]
+fn an_image_that_passes_for_a_compose_service_gets_none_of_it_stopped() {
+    let compose = [("com.docker.compose.project", "shop"), ("com.docker.compose.service", "db")];
+    let opted_in = [compose[0], compose[1], ("squall.response", "pause")];
+    for (labels, refusal) in [(&compose[..], Refusal::NotOptedIn), (&opted_in[..], Refusal::HealthyReplica)] {
+        let bench = Bench::plain();
+        bench.swarm.add_container("db", "always", 0, labels);
+        bench.swarm.set_container_fails("db", false);
+        bench.swarm.add_container("disguised", "always", 0, &opted_in);
+        let mut watch = bench.watch(&format!("{AT_ONCE}response = \"pause\"\n"), &["--enforce"]);
+        watch.until("it is refused", |watch| !watch.refusals(refusal).is_empty());
+        // Whatever has just been started is not healthy yet by its time.
+        for _ in 0..4 {
+            post(&bench, "/containers/db/stop");
+            post(&bench, "/containers/db/start");
+            pause(1500);
+        }
+        assert_eq!(watch.notices("settlement").len(), 0, "{}", watch.words());
+        for name in ["db", "disguised"] {
+            assert_eq!(bench.swarm.container(name)["HostConfig"]["RestartPolicy"]["Name"], "always", "{name}");
+        }
+        assert_eq!(bench.swarm.container("db")["State"]["Status"], "running");
+        watch.terminate();
+    }
+}
+
 #[test]
 fn squall_lets_go_of_a_container_that_somebody_starts() {
     let bench = Bench::plain();

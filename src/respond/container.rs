@@ -33,6 +33,8 @@ pub struct ContainerView {
     pub is_running: bool,
     /// `State.StartedAt`.
     pub started: Option<Timestamp>,
+    /// `RestartCount`: how often its engine has started it again since somebody did.
+    pub restarts: u64,
     response: Result<Option<Response>, BadLabel>,
     is_ignored: Result<bool, BadLabel>,
 }
@@ -112,6 +114,7 @@ impl ContainerView {
             },
             is_running: flag("/State/Running") && !flag("/State/Restarting"),
             started: text("/State/StartedAt").and_then(|at| Timestamp::parse(at).ok()),
+            restarts: container.get("RestartCount").and_then(Value::as_u64).unwrap_or(0),
             response: response_of(&own),
             is_ignored: ignore_of(&own),
         })
@@ -123,8 +126,14 @@ impl ContainerView {
     }
 
     /// A container that its engine starts again.
-    fn restarts(&self) -> bool {
+    fn is_restarted(&self) -> bool {
         !matches!(&*self.policy.name, NEVER_RESTART | "")
+    }
+
+    /// Runs, and is no part of a loop: for long enough, or without its engine having started it again.
+    fn is_healthy(&self, now: Timestamp) -> bool {
+        let has_lasted = self.started.is_none_or(|started| now.since(started) >= HEALTHY_AFTER);
+        self.is_running && (has_lasted || self.restarts == 0)
     }
 }
 
@@ -143,7 +152,7 @@ impl StopMark {
             cause: cause.to_string(),
             response: response.to_string(),
             since: now.to_string(),
-            containers: containers.iter().filter(|view| view.restarts()).map(stopped).collect(),
+            containers: containers.iter().filter(|view| view.is_restarted()).map(stopped).collect(),
         }
     }
 
@@ -200,13 +209,10 @@ pub(super) fn judge(
     scene: &Scene,
     is_cooling: bool,
 ) -> (Response, Option<Refusal>) {
-    let label = containers.iter().find_map(|view| view.response.clone().ok().flatten());
+    let label = common_label(containers);
     let (response, is_opted_in) = response_to(settings, &subject.name, label);
     let storm = scene.storm.as_ref();
     let has_gap = storm.is_some_and(|storm| scene.gap_end.is_some_and(|end| end >= storm.onset));
-    let is_healthy = |view: &ContainerView| {
-        view.is_running && view.started.is_none_or(|started| now.since(started) >= HEALTHY_AFTER)
-    };
     let has_bad_label = containers.iter().any(|view| view.response.is_err() || view.is_ignored.is_err());
     let is_engines = matches!(subject.kind, SubjectKind::Container | SubjectKind::ComposeService);
     let guards = [
@@ -215,14 +221,27 @@ pub(super) fn judge(
         (Refusal::Observe, response == Response::Observe),
         (Refusal::NotOptedIn, !is_opted_in),
         (Refusal::Unsupported, response == Response::Backoff || !is_engines),
-        (Refusal::Gone, !containers.iter().any(ContainerView::restarts)),
+        (Refusal::Gone, !containers.iter().any(ContainerView::is_restarted)),
         (Refusal::TooFewFailures, storm.is_some() && scene.failures() < settings.min_failures),
         (Refusal::TooYoung, storm.is_some_and(|storm| now.since(storm.onset) < settings.min_age)),
         (Refusal::EvidenceGap, scene.is_blind || (has_gap && scene.failures_since_gap < settings.min_failures)),
-        (Refusal::HealthyReplica, !settings.allow_healthy && containers.iter().any(is_healthy)),
+        (Refusal::HealthyReplica, !settings.allow_healthy && containers.iter().any(|view| view.is_healthy(now))),
         (Refusal::CoolDown, is_cooling),
         (Refusal::NoJournal, !scene.has_journal),
         (Refusal::NotEnforced, !settings.act),
     ];
     (response, guards.into_iter().find(|(_, refuses)| *refuses).map(|(refusal, _)| refusal))
+}
+
+/// The response that the labels of all its containers ask for. One that is only to be observed speaks for all; one that
+/// is opted in does not, as a container has its image's labels too, those among them that say whose it is: an image that
+/// passes for somebody else's compose service would opt that in.
+fn common_label(containers: &[ContainerView]) -> Option<Response> {
+    let label = |view: &ContainerView| view.response.clone().ok().flatten();
+    if containers.iter().any(|view| label(view) == Some(Response::Observe)) {
+        return Some(Response::Observe);
+    }
+    let mut labels = containers.iter().filter(|view| view.is_restarted()).map(label);
+    let first = labels.next()?;
+    labels.all(|other| other == first).then_some(first)?
 }
