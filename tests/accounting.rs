@@ -182,6 +182,18 @@ fn heads_after_a_removal(step: i64) -> BTreeMap<String, u64> {
 #[test]
 fn the_incident_is_told_with_its_registry() {
     let report = replay(&["examples/incident".into()]);
+    // Its nodes joined a while before: that is no part of what was recorded.
+    let span = report["span"]["from"].as_str().expect("a time");
+    let first = report["storms"].as_array().expect("a list").iter().filter_map(|storm| storm["onset"].as_str()).min();
+    assert!(span <= first.expect("a storm") && span.starts_with("2026-11-21T09:13:"), "{span}");
+    let pace = |list: &str, name: &str, at: &str| {
+        let named = |entry: &&Value| entry["subject"]["name"] == name;
+        let found = report[list].as_array().expect("a list").iter().find(named).expect("it is there").clone();
+        found.pointer(at).and_then(Value::as_f64).expect("a pace")
+    };
+    let (of_storm, of_all) =
+        (pace("storms", "shop_cart", "/spend/requests_per_min"), pace("spend", "shop_cart", "/requests_per_min"));
+    assert!((of_storm - of_all).abs() < of_storm * 0.3, "{of_storm} a minute in the storm, {of_all} in the recording");
     let registry = &report["registries"][0];
     assert_eq!(registry["registry"], "registry.example.com");
     assert_eq!(registry["refused_as"], "registry-abuse");

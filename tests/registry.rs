@@ -147,6 +147,9 @@ async fn every_way_to_write_a_budget_is_read() {
     assert_eq!(of(hub("100;w=21600", "0;w=21600")).await, limited(100, 0, Some(21_600)));
     assert_eq!(of(hub("100;w=21600", "-12;w=21600")).await, limited(100, -12, Some(21_600)));
     assert_eq!(of(hub("100, 100;w=21600", "5")).await, limited(100, 5, Some(21_600)));
+    // Two budgets, a line of each header for each.
+    let lines = [hub("1000;w=86400", "900;w=86400"), hub("100;w=21600", "2;w=21600")].concat();
+    assert_eq!(of(lines).await, limited(100, 2, Some(21_600)));
     assert_eq!(of(Vec::new()).await, BudgetAnswer::Unlimited);
     assert!(why(&of(vec![("ratelimit-limit", "100")]).await).contains("ratelimit-remaining"));
     assert!(why(&of(hub("lots", "5")).await).contains("ratelimit-limit holds no number"));
@@ -329,6 +332,23 @@ async fn a_login_comes_from_docker_a_helper_or_a_secret() {
     assert_eq!(sent(), 4);
 }
 
+/// Also those whose login is right are asked, and Nagios is told by a line.
+#[tokio::test]
+async fn a_login_that_cannot_be_read_hides_no_other_registry() {
+    let bench = Bench::new(Manner::default()).await;
+    let url = format!("http://{}", bench.double.address);
+    let other = format!("[[registry]]\nname = \"r.test\"\nrepository = \"a/b\"\nurl = \"{url}\"\n");
+    let config = format!("{}{other}", bench.hub("login = { file = \"/nowhere\" }\n"));
+    let (code, table, errors) = bench.run(&config, &[]).await;
+    assert_eq!(code, 2, "{errors}");
+    assert!(table.contains("r.test") && table.contains("76") && table.contains("was not asked"), "{table}");
+    assert!(errors.contains("/nowhere"), "{errors}");
+    let (code, line, _) = bench.run(&config, &["--format", "nagios"]).await;
+    assert!(code == 3 && line.starts_with("SQUALL UNKNOWN - "), "{code}: {line}");
+    let (code, line, _) = bench.run("colour = 1\n", &["--format", "nagios"]).await;
+    assert!(code == 3 && line.starts_with("SQUALL UNKNOWN - "), "{code}: {line}");
+}
+
 #[tokio::test]
 async fn each_mistake_is_named() {
     let bench = Bench::new(Manner::default()).await;
@@ -346,7 +366,8 @@ async fn each_mistake_is_named() {
         (registry("name = \"docker.io\"\nurl = \"http://a:hunter22@b\"\n"), &[], &["docker.io", "url"]),
     ] {
         let (code, output, errors) = bench.run(&config, args).await;
-        assert_eq!((code, &*output), (2, ""), "{config}{args:?}: {errors}");
+        assert_eq!(code, 2, "{config}{args:?}: {errors}");
+        assert!(output.is_empty() || output.contains("was not asked"), "{config}{args:?}: {output}");
         assert!(words.iter().all(|word| errors.contains(word)), "{words:?}: {errors}");
     }
     assert!(bench.double.asked().is_empty());

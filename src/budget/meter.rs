@@ -49,6 +49,24 @@ struct Read {
     own: u64,
     /// [`Known::total`].
     total: u64,
+    /// Pulls a minute that others made since the answer before it; 0 where there is none to compare it with.
+    others_per_min: f64,
+}
+
+impl Read {
+    /// What is gone since `last` and is not squall's, for each minute between the two. What comes back to a rolling
+    /// window meanwhile hides some of it.
+    fn others_since(&self, last: &Self) -> f64 {
+        let (new, old) = (&self.reading, &last.reading);
+        if (&new.account, &new.source, self.budget.limit) != (&old.account, &old.source, last.budget.limit) {
+            return 0.0;
+        }
+        let gone = last.budget.remaining.saturating_sub(self.budget.remaining);
+        let others = gone.saturating_sub_unsigned(self.total.saturating_sub(last.total)).max(0);
+        #[expect(clippy::cast_precision_loss, reason = "a pace needs no more than 52 bits")]
+        let others = others as f64;
+        others * 60.0 / new.at.since(old.at).max(MINUTE).as_secs_f64()
+    }
 }
 
 impl Meter {
@@ -95,12 +113,23 @@ impl Meter {
             return;
         }
         let window = budget.window().or(terms.pulls.map(|(_, window)| window));
-        let own = known.pulls(window, reading.at);
-        // An answer of before this process comes with all that is remembered.
+        let by_the_minute = known.pulls(window, reading.at);
+        // An answer of before this process comes with all that is remembered, its own minute to its end.
+        let own = reading.own.unwrap_or(by_the_minute).min(by_the_minute);
         let later = known.minutes.iter().filter(|(minute, ..)| *minute > reading.at).map(|(_, pulls, _)| pulls);
-        let total = known.total - later.sum::<u64>();
-        known.reading = Some(Read { reading, budget, own, total });
+        let total = known.total - later.sum::<u64>() - (by_the_minute - own);
+        let mut read = Read { reading, budget, own, total, others_per_min: 0.0 };
+        read.others_per_min = known.reading.as_ref().map_or(0.0, |last| read.others_since(last));
+        known.reading = Some(read);
         known.answer = None;
+    }
+
+    /// An answer with what is counted of its window by now, for whoever remembers it.
+    pub fn with_own(&self, reading: BudgetReading) -> BudgetReading {
+        let BudgetAnswer::Limited(budget) = reading.answer else { return reading };
+        let window = budget.window().or(self.registries.terms(&reading.registry).pulls.map(|(_, window)| window));
+        let (own, _) = self.asked(&reading.registry, window, reading.at);
+        BudgetReading { own: Some(own), ..reading }
     }
 
     /// Pulls of a registry within a window, and its requests of the last minute: of the minute before this one as much
@@ -166,7 +195,7 @@ impl Meter {
             pulls_per_min,
             requests_per_min,
             requests_per_min_max: terms.requests_per_min,
-            without_image: (0, Vec::new()),
+            without_image: None,
             exhaustion: stated.map(|read| runs_out(known, read, now)),
         }
     }
@@ -207,7 +236,8 @@ impl Known {
     }
 }
 
-/// When it runs out: at the pace that squall sees, and at most as fast as others spent over the window beside it.
+/// When it runs out: at the pace that squall sees, and at most as fast as others spent beside it, over the window or
+/// since the answer before the last, whichever was faster.
 fn runs_out(known: &Known, read: &Read, now: Timestamp) -> Exhaustion {
     let budget = read.budget;
     let left = budget.remaining.saturating_sub_unsigned(known.total - read.total);
@@ -218,6 +248,7 @@ fn runs_out(known: &Known, read: &Read, now: Timestamp) -> Exhaustion {
     let spent: Vec<(Timestamp, u64)> =
         known.minutes.iter().filter(|(_, pulls, _)| *pulls > 0).map(|(minute, pulls, _)| (*minute, *pulls)).collect();
     let budget = Budget { remaining: left, ..budget };
+    let of_others = of_others.max(read.others_per_min);
     exhaustion(&Outlook { budget, at: now, spent: &spent, pace: slow.min(fast)..=slow.max(fast) + of_others })
 }
 
@@ -235,6 +266,7 @@ mod tests {
             at: at(secs),
             account: None,
             source: Some("203.0.113.7".to_owned()),
+            own: None,
             answer: BudgetAnswer::Limited(Budget { limit: 100, remaining, window_secs: Some(21_600) }),
         }
     }
@@ -287,6 +319,36 @@ mod tests {
         let Some(Exhaustion::Between { from, .. }) = standing(&meter, 540).exhaustion else { panic!("it runs out") };
         assert!(from <= truth.plus(Duration::from_secs(4)), "{from} is later than {truth} by more than a tenth");
         assert!(from > at(540), "{from} is past");
+    }
+
+    /// Over the whole window they spent little; since the last answer, 12 a minute.
+    #[test]
+    fn others_that_spend_in_a_burst_are_foreseen_at_their_pace() {
+        let mut meter = Meter::default();
+        meter.read(limited(0, 100));
+        meter.read(limited(300, 40));
+        let truth = at(300 + 200);
+        let Some(Exhaustion::Between { from, .. }) = standing(&meter, 300).exhaustion else { panic!("it runs out") };
+        assert!(from <= truth.plus(Duration::from_secs(20)), "{from} is later than {truth} by more than a tenth");
+        assert!(from > at(300), "{from} is past");
+        // Of another address it says nothing.
+        meter.read(BudgetReading { source: Some("203.0.113.8".to_owned()), ..limited(360, 20) });
+        let Some(Exhaustion::Between { from, .. }) = standing(&meter, 360).exhaustion else { panic!("it runs out") };
+        assert!(from > at(3600), "{from}");
+    }
+
+    #[test]
+    fn what_was_pulled_later_in_the_minute_of_an_answer_is_not_before_it() {
+        let mut live = Meter::default();
+        live.add(at(0), "docker.io", 55, 55);
+        let reading = live.with_own(limited(5, 40));
+        assert_eq!(reading.own, Some(55));
+        // After a restart the whole minute is known, and no more.
+        let mut meter = Meter::default();
+        meter.add(at(0), "docker.io", 60, 60);
+        meter.read(reading);
+        let found = standing(&meter, 50);
+        assert_eq!((found.others, found.remaining), (Some(5), Some(35)));
     }
 
     #[test]

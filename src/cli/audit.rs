@@ -2,19 +2,13 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use super::args::{Audit as Command, ReportFormat};
-use super::exit::{Exit, NAGIOS_UNKNOWN};
+use super::args::Audit as Command;
+use super::exit::Exit;
 use super::{live, render};
 use crate::daemon::{Role, Said, Session};
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
-    match live::runtime()?.block_on(audit(command, config)) {
-        Err(error) if command.format == ReportFormat::Nagios => {
-            render::say(&format!("SQUALL UNKNOWN - {}", render::printable(&format!("{error:#}")).replace('|', "/")))?;
-            Ok(Exit::Nagios(NAGIOS_UNKNOWN))
-        }
-        result => result,
-    }
+    render::for_nagios(command.format, live::runtime()?.block_on(audit(command, config)))
 }
 
 async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {

@@ -11,10 +11,10 @@ use super::exit::{Exit, NAGIOS_UNKNOWN};
 use super::{live, render};
 use crate::budget::{HUB, Meter};
 use crate::config::{Config, DEFAULT_PATH, Registry};
-use crate::daemon::{target, wall_clock};
+use crate::daemon::{target, unasked, wall_clock};
 use crate::journal::History;
-use crate::model::{BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion, span_in_words};
-use crate::registry::{Prober, Target};
+use crate::model::{BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion, Span, span_in_words};
+use crate::registry::Prober;
 
 /// The `schema` of the JSON object.
 const SCHEMA: &str = "squall.budget/1";
@@ -39,12 +39,27 @@ struct Answer {
 }
 
 pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {
-    let targets = targets(&command.registries, path)?;
+    render::for_nagios(command.format, ask(command, path))
+}
+
+fn ask(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {
+    let wanted = wanted(&command.registries, path)?;
     let prober = Prober::new()?;
     let readings = live::runtime()?.block_on(async {
         let mut readings = Vec::new();
-        for target in &targets {
-            readings.push(prober.ask(target, wall_clock()).await);
+        for registry in &wanted {
+            // A login that cannot be read keeps no other registry from being asked.
+            readings.push(match target(registry) {
+                Ok(target) => prober.ask(&target, wall_clock()).await,
+                Err(error) => {
+                    live::complain(&format!("{error:#}"));
+                    unasked(
+                        registry,
+                        "it was not asked: its login, or its url, cannot be used".to_owned(),
+                        wall_clock(),
+                    )
+                }
+            });
         }
         readings
     });
@@ -86,16 +101,19 @@ fn standings(
         Err(_) => return Ok(Vec::new()),
     };
     let now = wall_clock();
+    let since = now.minus(DAY);
     let mut meter = Meter::new(config.registries());
-    for (minute, registry, pulls, requests) in history.pulls_since(now.minus(DAY))? {
+    for (minute, registry, pulls, requests) in history.pulls_since(since)? {
         meter.add(minute, &registry, pulls, requests);
     }
+    // How fast others spend is seen by what was left before.
+    history.readings(Span { from: since, to: now })?.into_iter().for_each(|reading| meter.read(reading));
     readings.iter().for_each(|reading| meter.read(reading.clone()));
     Ok(meter.standings(now))
 }
 
 /// Those of the configuration, or those of them that are named; Docker Hub where there are none.
-fn targets(named: &[String], path: Option<&Path>) -> anyhow::Result<Vec<Target>> {
+fn wanted(named: &[String], path: Option<&Path>) -> anyhow::Result<Vec<Registry>> {
     let config = Config::load(path)?;
     let mut known = config.registry;
     if !known.iter().any(|registry| registry.name == HUB) {
@@ -106,8 +124,8 @@ fn targets(named: &[String], path: Option<&Path>) -> anyhow::Result<Vec<Target>>
         let file = path.unwrap_or(Path::new(DEFAULT_PATH)).display();
         bail!("no [[registry]] named {name} with a repository that may be asked for is in {file}");
     }
-    let wanted = known.iter().filter(|registry| named.is_empty() || named.contains(&registry.name));
-    wanted.map(target).collect()
+    known.retain(|registry| named.is_empty() || named.contains(&registry.name));
+    Ok(known)
 }
 
 /// How it stands with a budget; the worst last.

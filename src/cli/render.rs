@@ -8,7 +8,7 @@ use comfy_table::presets;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width};
 
 use super::args::ReportFormat;
-use super::exit::Exit;
+use super::exit::{Exit, NAGIOS_UNKNOWN};
 use crate::model::{
     Cause, Finding, FindingKind, RegistryReport, Report, Risk, Storm, StormState, SubjectKind, Timestamp, span_in_words,
 };
@@ -35,6 +35,17 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
             ended(writeln!(io::stdout().lock(), "{text}"))?;
             Ok(Exit::Nagios(code))
         }
+    }
+}
+
+/// How a command ended whose format may be Nagios': there it has a line and a code for what it could not find out.
+pub(super) fn for_nagios(format: ReportFormat, ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
+    match ended {
+        Err(error) if format == ReportFormat::Nagios => {
+            say(&format!("SQUALL UNKNOWN - {}", printable(&format!("{error:#}")).replace('|', "/")))?;
+            Ok(Exit::Nagios(NAGIOS_UNKNOWN))
+        }
+        ended => ended,
     }
 }
 

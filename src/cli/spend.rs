@@ -105,7 +105,7 @@ fn windows(history: &History, span: Span) -> anyhow::Result<Vec<Window>> {
         let from = budget.window().map_or(span.from, |window| reading.at.minus(window));
         let pulls = history.pulls_since(from.minute())?.into_iter();
         let own = pulls.filter(|(at, registry, ..)| *registry == reading.registry && *at <= reading.at);
-        let own = own.map(|(_, _, pulls, _)| pulls).sum();
+        let own = reading.own.unwrap_or_else(|| own.map(|(_, _, pulls, _)| pulls).sum());
         windows.push(Window {
             registry: reading.registry,
             account: reading.account,

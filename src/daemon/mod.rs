@@ -19,7 +19,7 @@ mod teller;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
-pub use purse::target;
+pub use purse::{target, unasked};
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
 pub use supervisor::{describe, stopping};

@@ -8,11 +8,12 @@ use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use crate::budget::HUB;
 use crate::config::{self, Config, Registry};
-use crate::model::{BudgetAnswer, BudgetReading};
+use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
 use crate::registry::{Login, Prober, Target};
 
 /// How often a registry is asked: an answer costs it two requests, and a budget of 100 pulls lasts minutes at least.
@@ -30,10 +31,19 @@ pub(super) struct Purse {
 }
 
 impl Purse {
-    /// Begins to ask those registries of the configuration that may be asked.
-    pub(super) fn start(config: &Config) -> Self {
+    /// Begins to ask those registries of the configuration that may be asked: at once where `last` has no answer of
+    /// late, so that one that is started again and again asks no more often.
+    pub(super) fn start(config: &Config, last: &[BudgetReading]) -> Self {
         let (sender, answers) = mpsc::channel(ANSWERS_MAX);
-        let registries: Vec<Registry> = config.registry.iter().filter(|it| it.may_be_asked()).cloned().collect();
+        let (now, now_here) = (wall_clock(), Instant::now());
+        let due = |registry: &Registry| {
+            let answer = last.iter().rfind(|reading| reading.registry == registry.name && reading.at <= now);
+            let rest = answer.map(|answer| rest_after(answer).saturating_sub(now.since(answer.at)));
+            now_here + rest.unwrap_or_default()
+        };
+        let may_be_asked = config.registry.iter().filter(|registry| registry.may_be_asked());
+        let registries: Vec<(Instant, Registry)> =
+            may_be_asked.map(|registry| (due(registry), registry.clone())).collect();
         let asking = (!registries.is_empty()).then(|| tokio::spawn(ask(registries, sender)));
         Self { answers, asking }
     }
@@ -52,38 +62,39 @@ impl Drop for Purse {
     }
 }
 
-async fn ask(registries: Vec<Registry>, answers: Sender<BudgetReading>) {
+/// Asks each registry when it is due, one after another.
+async fn ask(mut registries: Vec<(Instant, Registry)>, answers: Sender<BudgetReading>) {
     let prober = Prober::new();
     let mut troubles: BTreeMap<String, Option<String>> = BTreeMap::new();
-    loop {
-        let mut every = EVERY;
-        for registry in &registries {
-            // A login is read anew: tokens of helpers expire.
-            let wanted = registry.clone();
-            // A credential helper may wait for a person; nobody else waits for it.
-            let target = tokio::task::spawn_blocking(move || target(&wanted)).await;
-            let reading = match (&prober, target) {
-                (Ok(prober), Ok(Ok(target))) => prober.ask(&target, wall_clock()).await,
-                (Err(error), _) => failed(registry, error.to_string()),
-                (_, Ok(Err(error))) => failed(registry, format!("{error:#}")),
-                (_, Err(error)) => failed(registry, error.to_string()),
-            };
-            let trouble = trouble_of(&reading.answer);
-            if troubles.get(&registry.name) != Some(&trouble)
-                && let Some(why) = &trouble
-            {
-                tracing::warn!(registry = %registry.name, why = %why, "a registry does not say what is left");
-            }
-            troubles.insert(registry.name.clone(), trouble);
-            if reading.answer == BudgetAnswer::TooMany {
-                every = EVERY_REFUSED;
-            }
-            if answers.send(reading).await.is_err() {
-                return;
-            }
+    while let Some((due, registry)) = registries.iter_mut().min_by_key(|(due, _)| *due) {
+        tokio::time::sleep_until(*due).await;
+        // A login is read anew: tokens of helpers expire.
+        let wanted = registry.clone();
+        // A credential helper may wait for a person; nobody else waits for it.
+        let target = tokio::task::spawn_blocking(move || target(&wanted)).await;
+        let reading = match (&prober, target) {
+            (Ok(prober), Ok(Ok(target))) => prober.ask(&target, wall_clock()).await,
+            (Err(error), _) => unasked(registry, error.to_string(), wall_clock()),
+            (_, Ok(Err(error))) => unasked(registry, format!("{error:#}"), wall_clock()),
+            (_, Err(error)) => unasked(registry, error.to_string(), wall_clock()),
+        };
+        *due = Instant::now() + rest_after(&reading);
+        let trouble = trouble_of(&reading.answer);
+        if troubles.get(&registry.name) != Some(&trouble)
+            && let Some(why) = &trouble
+        {
+            tracing::warn!(registry = %registry.name, why = %why, "a registry does not say what is left");
         }
-        tokio::time::sleep(every).await;
+        troubles.insert(registry.name.clone(), trouble);
+        if answers.send(reading).await.is_err() {
+            return;
+        }
     }
+}
+
+/// How long a registry is not asked after it has answered.
+fn rest_after(reading: &BudgetReading) -> Duration {
+    if reading.answer == BudgetAnswer::TooMany { EVERY_REFUSED } else { EVERY }
 }
 
 /// Why an answer is none; said once per change.
@@ -95,12 +106,14 @@ fn trouble_of(answer: &BudgetAnswer) -> Option<String> {
     }
 }
 
-fn failed(registry: &Registry, why: String) -> BudgetReading {
+/// The answer of a registry that was not asked.
+pub fn unasked(registry: &Registry, why: String, at: Timestamp) -> BudgetReading {
     BudgetReading {
         registry: registry.name.clone(),
-        at: wall_clock(),
+        at,
         account: None,
         source: None,
+        own: None,
         answer: BudgetAnswer::Failed { why },
     }
 }

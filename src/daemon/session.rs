@@ -231,8 +231,9 @@ impl Session {
         let mut state = self.state();
         let meter = state.detector.meter_mut();
         pulls.into_iter().for_each(|(minute, registry, pulls, requests)| meter.add(minute, &registry, pulls, requests));
+        let purse = Purse::start(config, &readings);
         readings.into_iter().for_each(|reading| meter.read(reading));
-        state.purse = Some(Purse::start(config));
+        state.purse = Some(purse);
     }
 
     /// Tells the service manager from now on, where there is one, that it looks and that its loop turns over.

@@ -193,8 +193,7 @@ impl<R: Read> Recording<R> {
                     }
                     source.understood.count(1);
                     origin.saw(&observation);
-                    // An image was made long before it was listed.
-                    if !matches!(observation.fact, Fact::Image { .. }) {
+                    if observation.fact.is_of_its_time() {
                         let span = self.span.get_or_insert(Span { from: observation.at, to: observation.at });
                         span.from = span.from.min(observation.at);
                         span.to = span.to.max(observation.at);

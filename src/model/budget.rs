@@ -39,6 +39,10 @@ pub struct BudgetReading {
     /// Whom it counts against, in the registry's own words (`docker-ratelimit-source`): an address, a prefix, an
     /// account's id. At most 100 characters.
     pub source: Option<String>,
+    /// Pulls of its window that squall had counted by then: counts come by the minute, so that it cannot be told later.
+    /// `None` where nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<u64>,
     /// What it said.
     #[serde(flatten)]
     pub answer: BudgetAnswer,
@@ -100,9 +104,9 @@ pub struct BudgetStanding {
     /// How many of those it lets pass, where that is known.
     pub requests_per_min_max: Option<u64>,
     /// Services whose image this node lacks, which would not come back here while the registry refuses it: how many, and
-    /// the names of the first ten.
+    /// the names of the first ten. `None` where nobody looked.
     #[serde(default)]
-    pub without_image: (u64, Vec<String>),
+    pub without_image: Option<(u64, Vec<String>)>,
     /// When the pulls run out; `None` where that cannot be known.
     pub exhaustion: Option<Exhaustion>,
 }

@@ -168,7 +168,12 @@ fn is_digest(text: &str) -> bool {
     text.split_once(':').is_some_and(|(algorithm, hex)| {
         algorithm.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
             && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'.' | b'_' | b'-'))
-            && hex.len() >= 32
+            && match algorithm {
+                "sha256" => hex.len() == 64,
+                "sha384" => hex.len() == 96,
+                "sha512" => hex.len() == 128,
+                _ => hex.len() >= 32,
+            }
             && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })
 }

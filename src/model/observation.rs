@@ -59,6 +59,14 @@ pub enum Fact<'a> {
     Engine(Engine),
 }
 
+impl Fact<'_> {
+    /// Whether it tells of the time that it is dated in: a service, a node and an image were made, or changed, long before
+    /// they were listed.
+    pub const fn is_of_its_time(&self) -> bool {
+        !matches!(self, Self::Service(_) | Self::Node(_) | Self::Image { .. })
+    }
+}
+
 /// What a service event orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {

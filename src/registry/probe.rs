@@ -82,7 +82,7 @@ impl Prober {
             Err(answer) => (answer, None),
         };
         let account = target.login.as_ref().map(|login| login.name.clone());
-        BudgetReading { registry: target.registry.clone(), at, account, source, answer }
+        BudgetReading { registry: target.registry.clone(), at, account, source, own: None, answer }
     }
 
     /// The answer to the question as it is once the registry has got what it wants to have first.
@@ -162,11 +162,17 @@ async fn send(request: RequestBuilder) -> Result<Response, BudgetAnswer> {
 }
 
 fn answer(response: &Response) -> BudgetAnswer {
-    let header = |name: &HeaderName| response.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    // Of a list, each part may come on a line of its own (RFC 9110, 5.3).
+    let header = |name: &HeaderName| {
+        let lines: Vec<&str> =
+            response.headers().get_all(name).iter().map(|line| line.to_str().unwrap_or("?")).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
+    };
     match response.status() {
         StatusCode::TOO_MANY_REQUESTS => BudgetAnswer::TooMany,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => denied("it refuses the login, or the repository"),
-        status if status.is_success() => match budget::budget(header(&LIMIT), header(&REMAINING)) {
+        status if status.is_success() => match budget::budget(header(&LIMIT).as_deref(), header(&REMAINING).as_deref())
+        {
             Ok(Some(budget)) => BudgetAnswer::Limited(budget),
             Ok(None) => BudgetAnswer::Unlimited,
             Err(error) => failed(&error.to_string()),

@@ -193,7 +193,7 @@ fn registries(at: Timestamp) -> Vec<RegistryStatus> {
                 others: Some(58),
                 requests_per_min: 198.9,
                 requests_per_min_max: Some(2000),
-                without_image: (6, vec!["shop_search".to_owned()]),
+                without_image: Some((6, vec!["shop_search".to_owned()])),
                 exhaustion: Some(Exhaustion::Between { from: at.plus(mins(6)), to: None }),
                 ..BudgetStanding::default()
             }),

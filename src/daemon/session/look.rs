@@ -237,8 +237,7 @@ impl Session {
         match read_line(text, ORIGIN) {
             Reading::Observation(observation) => {
                 state.observations += 1;
-                // An image was made long before it was listed.
-                if !matches!(observation.fact, Fact::Image { .. }) {
+                if observation.fact.is_of_its_time() {
                     state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
                 }
                 match &observation.fact {

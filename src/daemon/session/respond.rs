@@ -198,6 +198,7 @@ impl Session {
             }
         }
         while let Some(reading) = purse.as_mut().and_then(Purse::answer) {
+            let reading = detector.meter_mut().with_own(reading);
             detector.meter_mut().read(reading.clone());
             response.journal.note(Entry::Reading(reading));
         }

@@ -78,7 +78,7 @@ impl Session {
         let standings = state.detector.meter().standings(now);
         let mut lacking = state.detector.without_image(SPENDERS_MAX);
         for standing in standings {
-            let without_image = lacking.remove(&*standing.registry).unwrap_or_default();
+            let without_image = Some(lacking.remove(&*standing.registry).unwrap_or_default());
             registries.stand(BudgetStanding { without_image, ..standing });
         }
         let (storms, left_out) = storms.into_vec();

@@ -77,8 +77,8 @@ fn registry_row(registry: &RegistryStatus, now: Timestamp) -> Markup {
                     Some(at) => (moment(at, now)),
                     None => span .dim { "not known" },
                 }
-                @if let Some(budget) = registry.budget.as_ref().filter(|budget| budget.without_image.0 > 0) {
-                    span .sub { (many(budget.without_image.0, "service")) " without a local image" }
+                @if let Some((count @ 1.., _)) = registry.budget.as_ref().and_then(|budget| budget.without_image.as_ref()) {
+                    span .sub { (many(*count, "service")) " without a local image" }
                 }
             }
             td .text data-label="Asked most by" {
