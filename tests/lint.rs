@@ -241,6 +241,21 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
+fn the_configuration_says_what_docker_hub_allows() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("squall.toml");
+    std::fs::write(&config, "[[registry]]\nname = \"docker.io\"\npulls = 5000\n").expect("it is written");
+    let config = config.to_str().expect("text");
+    let budget = |args: &[&str]| {
+        lint_as("json", &[&["minimal.yml", "--config", config], args].concat()).json()["budget"].clone()
+    };
+    assert_eq!(budget(&[]), 5000);
+    assert_eq!(budget(&["--budget", "200"]), 200, "what is said by hand goes first");
+    let outcome = lint_as("json", &["minimal.yml", "--config", "/no/such/squall.toml"]);
+    assert!(outcome.status == Some(2) && outcome.stderr.contains("/no/such/squall.toml"), "{}", outcome.stderr);
+}
+
+#[test]
 fn json_has_its_schema_and_all_figures() {
     let report = lint_as("json", &["global.yml", "--nodes", "5", "--budget", "200"]).json();
     assert_eq!(report["schema"], "squall.lint/1");

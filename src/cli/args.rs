@@ -4,7 +4,6 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 
-use crate::budget::HUB_PULLS;
 use crate::config::{LogSource, parse_duration, parse_response};
 use crate::lint::Level;
 use crate::model::Response;
@@ -313,9 +312,10 @@ pub(super) struct Lint {
     /// How many nodes a global service runs on, which no file says
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000), default_value_t = 1)]
     pub(super) nodes: u64,
-    /// How many pulls Docker Hub allows in 6 h: 100 without a login, 200 with a free account's
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..), default_value_t = HUB_PULLS)]
-    pub(super) budget: u64,
+    /// How many pulls Docker Hub allows in 6 h: 100 without a login, 200 with a free account's [default: that of its
+    /// [[registry]] in the configuration, or 100]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(super) budget: Option<u64>,
     /// Do not look for the sources of bind mounts on this host
     #[arg(long)]
     pub(super) no_host: bool,

@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::args::{Lint as Command, LintFormat};
 use super::exit::Exit;
 use super::render;
-use crate::budget::HUB;
+use crate::budget::{HUB, HUB_PULLS};
+use crate::config::Config;
 use crate::lint::{
     self, Assumption, FILE_BYTES_MAX, Finding, Level, LintReport, Rule, ServiceCost, Settings, Surroundings, sarif,
 };
@@ -19,8 +20,10 @@ use crate::model::span_in_words;
 /// The name of standard input.
 const STDIN: &str = "-";
 
-pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
-    let settings = Settings { nodes: command.nodes, budget: command.budget };
+pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
+    let of_config = Config::load(config)?.registries().terms(HUB).pulls.map(|(pulls, _)| pulls);
+    let budget = command.budget.or(of_config).unwrap_or(HUB_PULLS);
+    let settings = Settings { nodes: command.nodes, budget };
     let linted = match lint::lint(&command.files, settings, &Host { looks: !command.no_host }) {
         Ok(linted) => linted,
         // The place comes first, so that an editor jumps to it.

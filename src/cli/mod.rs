@@ -48,7 +48,7 @@ pub fn run() -> u8 {
         Command::Report(command) => report::run(&command, args.config.as_deref()),
         Command::Alert(command) => alert::run(&command, args.config.as_deref()),
         Command::Budget(command) => budget::run(&command, args.config.as_deref()),
-        Command::Lint(command) => lint::run(&command),
+        Command::Lint(command) => lint::run(&command, args.config.as_deref()),
         Command::Record(command) => record::run(&command, args.config.as_deref()),
         Command::Config(command) => config::run(&command, args.config.as_deref()),
         Command::Completions { shell } => config::completions(shell),
