@@ -20,9 +20,8 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Exit> {
     match &command.dir {
         Some(dir) => write_all(dir).with_context(|| format!("cannot write manual pages to {}", dir.display()))?,
         None => {
-            let mut page = Vec::new();
-            page_of(Args::command()).render(&mut page)?;
-            io::stdout().lock().write_all(&page)?;
+            let page = text_of(&page_of(Args::command()))?;
+            io::stdout().lock().write_all(page.as_bytes())?;
         }
     }
     Ok(Exit::Calm)
@@ -38,12 +37,21 @@ fn write_all(dir: &Path) -> io::Result<()> {
 }
 
 fn write_with_those_below(command: &Clap, dir: &Path) -> io::Result<()> {
-    page_of(command.clone()).generate_to(dir)?;
+    let page = page_of(command.clone());
+    std::fs::write(dir.join(page.get_filename()), text_of(&page)?)?;
     command.get_subcommands().try_for_each(|below| write_with_those_below(below, dir))
 }
 
 fn page_of(command: Clap) -> Man {
     Man::new(command).source(SOURCE)
+}
+
+/// The page with its exit statuses under the heading that manual pages have for them: clap_mangen writes EXTRA over all
+/// that follows the options of a help.
+fn text_of(page: &Man) -> io::Result<String> {
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).replace("\n.SH EXTRA\nExit status: ", "\n.SH \"EXIT STATUS\"\n"))
 }
 
 /// The settings as `config init` prints them: every key, its default and its meaning.
@@ -73,22 +81,23 @@ mod tests {
     use super::*;
 
     /// What a reader of the page sees.
-    fn plain(page: &[u8]) -> String {
-        let text = String::from_utf8_lossy(page);
-        ["\\fB", "\\fI", "\\fR"].iter().fold(text.into_owned(), |text, font| text.replace(font, "")).replace("\\-", "-")
+    fn plain(page: &str) -> String {
+        let fonts = ["\\fB", "\\fI", "\\fR"];
+        fonts.iter().fold(page.to_owned(), |text, font| text.replace(font, "")).replace("\\-", "-")
     }
 
     /// Looks for every word of the help that is to be typed; returns how many there were.
     fn check(mut command: Clap) -> usize {
-        let mut page = Vec::new();
-        page_of(command.clone()).render(&mut page).expect("a page");
-        let page = plain(&page);
+        let page = plain(&text_of(&page_of(command.clone())).expect("a page"));
         let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
         let help = command.render_long_help().to_string();
         let options = help.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
         let options: Vec<&str> = options.filter(|word| word.starts_with("--")).collect();
         let missing: Vec<&&str> = options.iter().filter(|option| !page.contains(**option)).collect();
         assert!(missing.is_empty(), "{name}: {missing:?} of --help are not on its page");
+        let statuses = usize::from(help.contains("Exit status: "));
+        assert_eq!(page.matches(".SH \"EXIT STATUS\"\n0 ").count(), statuses, "{name}: its exit statuses");
+        assert!(!page.contains(".SH EXTRA"), "{name}: a heading that says nothing");
         let mut count = options.len();
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let its = below.get_display_name().unwrap_or(below.get_name());
@@ -108,7 +117,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_settings_is_on_their_page() {
-        let page = plain(settings().to_roff().as_bytes());
+        let page = plain(&settings().to_roff());
         let keys: Vec<String> = Config::default().render().lines().map(str::to_owned).collect();
         let is_key = |line: &&String| line.contains(" = ") || line.starts_with('[');
         let missing: Vec<&String> =

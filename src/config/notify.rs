@@ -38,7 +38,7 @@ pub struct Alert {
     pub repeat_max: Span,
     /// A URL that is asked as long as all is well with squall, so that its silence is noticed.
     pub dead_man: Option<Secret>,
-    /// How often, 1 s to 1 h.
+    /// How often, 1 s to 1 h. Default 1 min: who waits for such requests counts in minutes.
     pub dead_man_every: Span,
 }
 
@@ -94,7 +94,8 @@ pub struct Receiver {
     /// Only alerts that are so bad, and the ends of conversations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity_min: Option<Severity>,
-    /// How many alerts a minute, 1 to 600. Default 20.
+    /// How many alerts a minute, 1 to 600. Default 20: Telegram takes no more from a bot for one group
+    /// (core.telegram.org/bots/faq).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_min: Option<u32>,
 }
@@ -152,7 +153,8 @@ pub struct Silence {
 pub struct Serve {
     /// Whether it is served.
     pub enabled: bool,
-    /// The address and port. Default 127.0.0.1:9765.
+    /// The address and port. Default 127.0.0.1:9765: this machine only, and a port among those that Prometheus keeps
+    /// for exporters (9100 to 9999).
     pub listen: SocketAddr,
     /// The token that is demanded; needed where `listen` is no loopback address.
     pub token: Option<Secret>,

@@ -29,7 +29,8 @@ pub struct Registry {
     /// How many pulls the plan allows in a window, where the registry does not say it itself. 1 or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pulls: Option<u64>,
-    /// The window of `pulls`, which rolls. 1m to 168h; 6h where nothing else is known.
+    /// The window of `pulls`, which rolls. 1m to 168h; where nothing else is known 6h, as Docker Hub's, the one
+    /// registry that tells its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<Span>,
     /// How many requests of any kind pass in a minute. 1 or more.

@@ -15,12 +15,14 @@ pub struct Settings {
     /// as fast.
     pub per: Duration,
     /// The same for the slow quota, which counts each slot by itself, so that a large service whose replicas fail
-    /// now and then is not taken for a loop. Default 5.
+    /// now and then is not taken for a loop. Default 5, as `failures`: a slow loop is a storm at its sixth failure too.
     pub slow_failures: NonZeroU32,
-    /// Default 1 h: a loop of one failure in 10 minutes is found at its sixth, after 50 minutes.
+    /// Default 1 h: a loop of one failure in 10 minutes is found at its sixth, after 50 minutes, and what fails no more
+    /// than once an hour never is one.
     pub slow_per: Duration,
     /// The least time without failure until a storm has subsided; it is three loop periods where that is more.
-    /// Default 60 s.
+    /// Default 60 s: three periods of a loop of a second are 3 s, and an attempt that waits for its network, for which
+    /// it has 30 s (moby's `controller.go: Prepare`), is not the end of it.
     pub hold_down_min: Duration,
     /// How long a task may be pending. Default 2 min: a node that restarts is back by then.
     pub pending_after: Duration,

@@ -46,16 +46,19 @@ pub struct Settings {
     /// How long the first message of a conversation waits for others. Default 15 s: thirty services that lose one
     /// mount are found within ten.
     pub wait: Duration,
-    /// The least time between two messages of a conversation; it doubles with each, up to sixteen times. Default 1
-    /// min.
+    /// The least time between two messages of a conversation; it doubles with each, up to sixteen times. Default 1 min:
+    /// one in which something changes all the time is told at most seven times in its first hour, three of them in the
+    /// first four minutes, and at its end.
     pub spacing: Duration,
-    /// When it is said first that something still storms; it doubles each time. Default 1 h.
+    /// When it is said first that something still storms; it doubles each time. Default 1 h: whoever heard of it has
+    /// had the time to mend it, and what nobody mends is said again four times in its first day.
     pub repeat_min: Duration,
-    /// The longest of these times. Default 24 h.
+    /// The longest of these times, and that of what is held. Default 24 h: who is on duty that day hears of it once.
     pub repeat_max: Duration,
-    /// More alerts than this within [`Settings::digest_per`] become one. Default 10.
+    /// More alerts than this within [`Settings::digest_per`] become one. Default 10: two a minute are what a person
+    /// still reads one by one, and a receiver with the default `per_min` takes them all at once.
     pub digest_over: usize,
-    /// Default 5 min.
+    /// Default 5 min: while an outage spreads there is one message in that time, and no news waits longer for it.
     pub digest_per: Duration,
     /// How long a trouble of squall's own has to last. Default 1 min: an election of Swarm's takes 15 s.
     pub trouble_after: Duration,

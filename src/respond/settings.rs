@@ -32,13 +32,15 @@ pub struct Settings {
     pub held_share_pct: u64,
     /// So many may be held whatever their share. Default 3: in a small Swarm 30 % would be none.
     pub held_min: u64,
-    /// Whether healthy replicas may be taken away with those that loop. Default no.
+    /// Whether healthy replicas may be taken away with those that loop. Default no: a service with one that works still
+    /// serves, and a breaker that stops it makes the outage itself.
     pub allow_healthy: bool,
     /// The first delay of the back-off; it doubles at each failed try. Default 10 s, as CrashLoopBackOff.
     pub backoff_min: Duration,
     /// The longest delay. Default 30 min: ten times less than a pull quota's window of 6 h allows an address.
     pub backoff_max: Duration,
-    /// How long a watched attempt has to run; three loop periods where that is more. Default 60 s.
+    /// How long a watched attempt has to run; three loop periods where that is more. Default 60 s, as the detector's
+    /// hold-down: what ran so long without failing is no storm any more.
     pub stable_for: Duration,
 }
 
