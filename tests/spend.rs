@@ -529,16 +529,19 @@ fn a_budget_is_spent_by_others_too() {
     fronts.running[&Bearer].behave(Manner { budget: Some(100), ..manner(Bearer) });
     let mark = fs::metadata(lab.var("REGISTRY_ACCESS_LOG")).unwrap().len();
     let dir = tempfile::tempdir().unwrap();
-    let config = fronts.config(dir.path(), Some((Bearer, "c-own")));
-    let watch = || Watch::start_with(&lab, dir.path(), &["--log", lab.log(), "--config", config.to_str().unwrap()]);
-    let first = watch();
+    let watch = |asks| {
+        let config = fronts.config(dir.path(), asks);
+        Watch::start_with(&lab, dir.path(), &["--log", lab.log(), "--config", config.to_str().unwrap()])
+    };
+    let first = watch(None);
     // It says that it watches before it has looked for the first time.
     std::thread::sleep(LOOK * 5);
     let spent = spend_with_others(&fronts);
     assert_eq!(first.terminate(), Some(0));
     images::push_tag(&lab, "c-own", "latest");
-    // A daemon asks when it begins, and then every five minutes.
-    let second = watch();
+    // A daemon asks when it begins, where nobody has within five minutes.
+    let asks = Some((Bearer, "c-own"));
+    let second = watch(asks);
     let state = dir.path().join("state");
     let address = fronts.address(Bearer).to_owned();
     wait("squall says whose the pulls were", || {
@@ -555,6 +558,16 @@ fn a_budget_is_spent_by_others_too() {
     });
     assert_eq!(second.terminate(), Some(0));
     let asked = fronts.asked();
+    let probes = || {
+        let asked = fronts.running[&Bearer].asked();
+        asked.iter().filter(|asked| asked.agent.starts_with("squall/")).count()
+    };
+    let before = probes();
+    assert!(before > 0, "it has asked");
+    let third = watch(asks);
+    std::thread::sleep(LOOK * 5);
+    assert_eq!(third.terminate(), Some(0));
+    assert_eq!(probes(), before, "one that is started again within five minutes does not ask");
     let gets = |is_own: bool| {
         let gets = asked.iter().filter(|(_, asked)| asked.kind == Kind::ManifestGet && asked.status == 200);
         gets.filter(|(_, asked)| asked.agent.starts_with("docker/") == is_own).count() as u64
