@@ -112,7 +112,7 @@ impl Meter {
         if known.reading.as_ref().is_some_and(|last| last.reading.at > reading.at) {
             return;
         }
-        let window = budget.window().or(terms.pulls.map(|(_, window)| window));
+        let window = terms.window_of(Some(budget));
         let by_the_minute = known.pulls(window, reading.at);
         // An answer of before this process comes with all that is remembered, its own minute to its end.
         let own = reading.own.unwrap_or(by_the_minute).min(by_the_minute);
@@ -127,8 +127,8 @@ impl Meter {
     /// An answer with what is counted of its window by now, for whoever remembers it.
     pub fn with_own(&self, reading: BudgetReading) -> BudgetReading {
         let BudgetAnswer::Limited(budget) = reading.answer else { return reading };
-        let window = budget.window().or(self.registries.terms(&reading.registry).pulls.map(|(_, window)| window));
-        let (own, _) = self.asked(&reading.registry, window, reading.at);
+        let window = self.registries.terms(&reading.registry).window_of(Some(budget));
+        let own = self.known.get(&reading.registry).map_or(0, |known| known.pulls(window, reading.at));
         BudgetReading { own: Some(own), ..reading }
     }
 
@@ -174,7 +174,7 @@ impl Meter {
         let is_unlimited = known.answer.as_ref().is_some_and(|reading| reading.answer == BudgetAnswer::Unlimited);
         let reading = stated.map(|read| &read.reading).or(known.answer.as_ref());
         let terms_apply = !is_unlimited && stated.is_none();
-        let window = stated.and_then(|read| read.budget.window()).or(terms.pulls.map(|(_, window)| window));
+        let window = terms.window_of(stated.map(|read| read.budget));
         let others = stated.map(|read| read.budget.spent().saturating_sub(read.own));
         let (pulls_per_min, requests_per_min) = known.pace(now);
         BudgetStanding {

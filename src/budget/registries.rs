@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cost::Authentication;
+use crate::model::Budget;
 
 /// What a registry wants and allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,13 @@ pub struct Terms {
     pub has_indexes: bool,
     /// Where these figures are from.
     pub source: &'static str,
+}
+
+impl Terms {
+    /// The window of a budget: as the registry says with it, or else as is known of it.
+    pub(super) fn window_of(&self, budget: Option<Budget>) -> Option<Duration> {
+        budget.and_then(|budget| budget.window()).or(self.pulls.map(|(_, window)| window))
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

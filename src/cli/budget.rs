@@ -53,11 +53,7 @@ fn ask(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {
                 Ok(target) => prober.ask(&target, wall_clock()).await,
                 Err(error) => {
                     live::complain(&format!("{error:#}"));
-                    unasked(
-                        registry,
-                        "it was not asked: its login, or its url, cannot be used".to_owned(),
-                        wall_clock(),
-                    )
+                    unasked(registry, "it was not asked: its login, or its url, cannot be used".to_owned())
                 }
             });
         }
@@ -225,7 +221,6 @@ fn nagios(answers: &[Answer]) -> (u8, String) {
         _ => None,
     });
     let figures = figures.collect::<Vec<_>>().join(" ");
-    // A bar begins the figures.
-    let line = format!("SQUALL {word} - {}", render::printable(&said).replace('|', "/"));
+    let line = format!("SQUALL {word} - {}", render::nagios_words(&said));
     (code, if figures.is_empty() { line } else { format!("{line} | {figures}") })
 }

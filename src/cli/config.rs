@@ -13,14 +13,11 @@ pub(super) fn run(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit
     match command.action {
         ConfigAction::Init => out.write_all(Config::default().render().as_bytes())?,
         ConfigAction::Show => out.write_all(Config::load(path)?.render().as_bytes())?,
-        // As a watch takes it: the default file may be missing, one that is named may not.
-        ConfigAction::Check if path.is_none() && !Path::new(DEFAULT_PATH).exists() => {
-            writeln!(out, "{DEFAULT_PATH}: not there, squall goes by its defaults")?;
-        }
         ConfigAction::Check => {
+            Config::load(path)?;
             let path = path.unwrap_or(Path::new(DEFAULT_PATH));
-            Config::load(Some(path))?;
-            writeln!(out, "{}: good", path.display())?;
+            let found = if path.exists() { "good" } else { "not there, squall goes by its defaults" };
+            writeln!(out, "{}: {found}", path.display())?;
         }
     }
     Ok(Exit::Calm)

@@ -42,11 +42,16 @@ pub(super) fn print(report: &Report, format: ReportFormat) -> io::Result<Exit> {
 pub(super) fn for_nagios(format: ReportFormat, ended: anyhow::Result<Exit>) -> anyhow::Result<Exit> {
     match ended {
         Err(error) if format == ReportFormat::Nagios => {
-            say(&format!("SQUALL UNKNOWN - {}", printable(&format!("{error:#}")).replace('|', "/")))?;
+            say(&format!("SQUALL UNKNOWN - {}", nagios_words(&format!("{error:#}"))))?;
             Ok(Exit::Nagios(NAGIOS_UNKNOWN))
         }
         ended => ended,
     }
+}
+
+/// A text within a plugin's line, where a bar would begin the figures.
+pub(super) fn nagios_words(text: &str) -> String {
+    printable(text).replace('|', "/")
 }
 
 /// What is printed where nothing is held.
@@ -401,7 +406,7 @@ fn nagios(report: &Report) -> (u8, String) {
         let _ = write!(named, " and {} more", ongoing.len() - 5);
     }
     let plural = if ongoing.len() == 1 { "storm" } else { "storms" };
-    let named = printable(&named).replace('|', "/");
+    let named = nagios_words(&named);
     (2, format!("SQUALL CRITICAL - {} {plural}: {named} | {data}", ongoing.len()))
 }
 

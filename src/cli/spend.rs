@@ -102,10 +102,15 @@ fn windows(history: &History, span: Span) -> anyhow::Result<Vec<Window>> {
     let mut windows = Vec::new();
     for (_, reading) in last {
         let BudgetAnswer::Limited(budget) = reading.answer else { continue };
-        let from = budget.window().map_or(span.from, |window| reading.at.minus(window));
-        let pulls = history.pulls_since(from.minute())?.into_iter();
-        let own = pulls.filter(|(at, registry, ..)| *registry == reading.registry && *at <= reading.at);
-        let own = reading.own.unwrap_or_else(|| own.map(|(_, _, pulls, _)| pulls).sum());
+        let own = match reading.own {
+            Some(own) => own,
+            None => {
+                let from = budget.window().map_or(span.from, |window| reading.at.minus(window));
+                let pulls = history.pulls_since(from.minute())?.into_iter();
+                let own = pulls.filter(|(at, registry, ..)| *registry == reading.registry && *at <= reading.at);
+                own.map(|(_, _, pulls, _)| pulls).sum()
+            }
+        };
         windows.push(Window {
             registry: reading.registry,
             account: reading.account,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::clock::wall_clock;
 use crate::budget::HUB;
 use crate::config::{self, Config, Registry};
-use crate::model::{BudgetAnswer, BudgetReading, Timestamp};
+use crate::model::{BudgetAnswer, BudgetReading};
 use crate::registry::{Login, Prober, Target};
 
 /// How often a registry is asked: an answer costs it two requests, and a budget of 100 pulls lasts minutes at least.
@@ -74,9 +74,9 @@ async fn ask(mut registries: Vec<(Instant, Registry)>, answers: Sender<BudgetRea
         let target = tokio::task::spawn_blocking(move || target(&wanted)).await;
         let reading = match (&prober, target) {
             (Ok(prober), Ok(Ok(target))) => prober.ask(&target, wall_clock()).await,
-            (Err(error), _) => unasked(registry, error.to_string(), wall_clock()),
-            (_, Ok(Err(error))) => unasked(registry, format!("{error:#}"), wall_clock()),
-            (_, Err(error)) => unasked(registry, error.to_string(), wall_clock()),
+            (Err(error), _) => unasked(registry, error.to_string()),
+            (_, Ok(Err(error))) => unasked(registry, format!("{error:#}")),
+            (_, Err(error)) => unasked(registry, error.to_string()),
         };
         *due = Instant::now() + rest_after(&reading);
         let trouble = trouble_of(&reading.answer);
@@ -107,10 +107,10 @@ fn trouble_of(answer: &BudgetAnswer) -> Option<String> {
 }
 
 /// The answer of a registry that was not asked.
-pub fn unasked(registry: &Registry, why: String, at: Timestamp) -> BudgetReading {
+pub fn unasked(registry: &Registry, why: String) -> BudgetReading {
     BudgetReading {
         registry: registry.name.clone(),
-        at,
+        at: wall_clock(),
         account: None,
         source: None,
         own: None,

@@ -66,11 +66,7 @@ impl Failing {
         self.judge_again(quotas);
         for slot in &mut self.slots {
             slot.last = step.carry(slot.last);
-            slot.limiter = quotas.slow_limiter();
-            for failure in self.recent.iter().filter(|failure| failure.slot == slot.slot && !failure.exit_zero) {
-                // Counted again, by limiters that cannot be carried over.
-                quotas.trips(&slot.limiter, failure.at);
-            }
+            slot.count_again(&self.recent, quotas);
         }
         let episode = self.storm.as_mut();
         if let Some(episode) = episode {
@@ -134,18 +130,13 @@ impl Failing {
     /// One of those that were counted without a slot has one.
     pub(super) fn uncount_slotless(&mut self, quotas: &Quotas) {
         let Some(place) = self.slots.iter().position(|known| known.slot == Slot::default()) else { return };
-        let left = self.recent.iter().filter(|failure| failure.slot == Slot::default());
-        if left.clone().next().is_none() {
+        if !self.recent.iter().any(|failure| failure.slot == Slot::default()) {
             self.slots.swap_remove(place);
             return;
         }
         let slotless = &mut self.slots[place];
         slotless.failures = slotless.failures.saturating_sub(1);
-        // A limiter takes nothing back.
-        slotless.limiter = quotas.slow_limiter();
-        for failure in left.filter(|failure| !failure.exit_zero) {
-            quotas.trips(&slotless.limiter, failure.at);
-        }
+        slotless.count_again(&self.recent, quotas);
     }
 
     /// Puts a failure in its place among the last ones.
@@ -194,5 +185,14 @@ impl SlotState {
         self.last = self.last.max(failure.at);
         self.failures += 1;
         self.failures
+    }
+
+    /// Gives it a limiter that has counted the last failures that are its: one takes nothing back, and cannot be carried
+    /// over a step of the clock.
+    fn count_again(&mut self, recent: &VecDeque<Failure>, quotas: &Quotas) {
+        self.limiter = quotas.slow_limiter();
+        for failure in recent.iter().filter(|failure| failure.slot == self.slot && !failure.exit_zero) {
+            quotas.trips(&self.limiter, failure.at);
+        }
     }
 }

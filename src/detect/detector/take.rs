@@ -161,10 +161,11 @@ impl Detector {
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
         attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
         attempt.version = fact.version;
-        // Its log line came first, and does not tell the slot.
-        let learns_slot = attempt.slot == Slot::default();
+        // Its log line came first, and does not tell the slot; nor does a task of a global service that has no node yet.
+        let slot = Slot::of_task(fact.slot, &fact.node_id);
+        let learns_slot = attempt.slot == Slot::default() && slot != Slot::default();
         if learns_slot {
-            attempt.slot = Slot::of_task(fact.slot, &fact.node_id);
+            attempt.slot = slot;
         }
         attempt.created = fact.created;
         attempt.state = fact.state;
