@@ -6,12 +6,11 @@
 //! An observation goes one way through the rooms of this crate:
 //!
 //! ```text
-//!  docker events ┐                                        ┌─ report, notices ── notify/, serve/
-//!  task listings ├─ docker/ ─┐                            │
-//!  dockerd log   ┘           ├─ ingest/ ─── detect/ ──────┼─ respond/ ─── decision ─── journal/
-//!  recordings ───────────────┘  observations  storms      │                   └─ permit ─── docker/ actuate
-//!                            budget/ prices attempts          ├─ journal/ history
-//!                            registry/ asks what is left ─────┘
+//!  docker events ┐                                ┌─ respond/ ─── decision ─── permit ─── docker/ actuate
+//!  task listings ├─ docker/ ─┐                    │     │ holds
+//!  dockerd log   ┘           ├─ ingest/ ── detect/┴─ situation/ ─┬─ transitions ── notify/, journal/, watch's lines
+//!  recordings ───────────────┘ observations storms     cases     └─ as it is ───── serve/
+//!                            budget/ prices attempts; registry/ asks what is left
 //! ```
 //!
 //! | room | holds | names, of this crate |
@@ -21,6 +20,7 @@
 //! | [`budget`] | what attempts cost, what is left of a pull budget, whose it was, and when it runs out | `model` |
 //! | [`detect`] | attempts, intents, storms, and what they ask of registries | `model`, `budget` for its prices |
 //! | [`respond`] | the policy: guards, the way of a quarantine, and the only mint of a [`respond::Permit`] | `model` |
+//! | [`situation`] | the one list of cases: what storms, is held, is tried, was let go; its transitions | `model` |
 //! | [`docker`] | the only place that talks to Docker, and the only one that names bollard | `model`, `ingest`, `respond` |
 //! | [`lint`] | what a stack would cost if it looped, by its files | `model`, `budget` |
 //! | `http` | the one way to be a client over HTTP, Docker apart | nothing |
@@ -34,7 +34,7 @@
 //!
 //! # Invariants
 //!
-//! - `model`, `ingest`, `detect`, `budget`, `respond` and `lint` are pure: no clock, no file, no network, no environment,
+//! - `model`, `ingest`, `detect`, `budget`, `respond`, `situation` and `lint` are pure: no clock, no file, no network, no environment,
 //!   no log. Time comes with the observation. The same observations give the same bytes, so a recording replays to the
 //!   verdicts of the live run, and everything is tested by replay.
 //! - They cannot fail: what cannot be read is skipped, counted by reason and shown. `lint` alone refuses: what docker would
@@ -45,6 +45,7 @@
 //!   image, a refused login and a 429 emit no container event.
 //! - Every map, queue and buffer has a cap, a rule at the cap, and a counter: [`detect::Counters`].
 //! - A span that cannot be vouched for is said: [`model::Gap`].
+//! - A subject's trouble is one [`model::Case`], in one phase, in one place. Nothing is over while squall holds it.
 //! - Docker is changed by [`docker::Client::actuate`] only, which takes a permit, which only the policy makes. Acting is
 //!   off unless it is asked for. In doubt nothing is done.
 //! - A quarantine's state is in the service's own labels ([`respond::Mark`]), in Swarm's Raft: what the journal says
@@ -104,3 +105,5 @@ pub mod registry;
 #[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
 pub mod respond;
 pub mod serve;
+#[deny(clippy::disallowed_methods, reason = "a pure room reads no clock")]
+pub mod situation;

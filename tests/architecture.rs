@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, and of each which others it may name.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("ingest", &["model"]),
     ("budget", &["model"]),
     ("detect", &["model", "budget"]),
     ("respond", &["model"]),
+    ("situation", &["model"]),
     ("lint", &["model", "budget"]),
     ("docker", &["model", "ingest", "respond"]),
     ("http", &[]),
@@ -23,7 +24,17 @@ const ROOMS: [(&str, &[&str]); 15] = [
     (
         "daemon",
         &[
-            "model", "ingest", "detect", "budget", "respond", "docker", "registry", "journal", "notify", "serve",
+            "model",
+            "ingest",
+            "detect",
+            "budget",
+            "respond",
+            "situation",
+            "docker",
+            "registry",
+            "journal",
+            "notify",
+            "serve",
             "config",
         ],
     ),
@@ -37,7 +48,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
 ];
 
 /// The rooms that read no clock and no file, spawn nothing and log nothing.
-const PURE: [&str; 6] = ["model", "ingest", "detect", "budget", "respond", "lint"];
+const PURE: [&str; 7] = ["model", "ingest", "detect", "budget", "respond", "situation", "lint"];
 
 /// What they may not name: the beginning of a path.
 const IMPURE: [&str; 17] = [

@@ -10,30 +10,32 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use squall::model::{
-    Action, Alert, AlertKind, Author, Cause, ClockStep, Decision, Gap, LetGo, Outcome, Refusal, Response, Settlement,
-    Severity, Storm, StormState, Timestamp,
+    Action, Alert, AlertKind, Author, Cause, ClockStep, Gap, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine,
+    Refusal, Response, Severity, Storm, StormState, Subject, Timestamp,
 };
-use squall::notify::{Desk, Filter, Labels, Memory, News, Part, Settings, Silence, Told, When};
+use squall::notify::{Desk, Filter, Heard, Memory, News, Part, Settings, Silence, When};
+use squall::situation::{Input, Situation};
 
 const SEC: Duration = Duration::from_secs(1);
 const MIN: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-/// How often the list of all storms comes.
-const LISTED_EVERY: Duration = Duration::from_secs(5);
+/// How often figures come.
+const REFRESHED_EVERY: Duration = Duration::from_secs(5);
 
 /// 2026-11-21T08:00:00Z.
 fn morning() -> Timestamp {
     Timestamp::from_nanos(1_795_248_000_000_000_000)
 }
 
-/// A desk, its clock, and what storms.
+/// A desk, the situation that it hears of, their clock, and what storms and is held.
 struct Stage {
     desk: Desk,
+    situation: Situation,
     settings: Settings,
     now: Timestamp,
-    listed_at: Timestamp,
-    storms: BTreeMap<String, Told>,
-    /// Subjects are known by these.
+    refreshed_at: Timestamp,
+    storms: BTreeMap<String, Storm>,
+    holds: BTreeMap<String, Quarantine>,
     episodes: u64,
     told: Vec<Alert>,
     /// What only receivers hear that keep conversations apart.
@@ -57,8 +59,19 @@ impl Stage {
         let settings = Settings { node: "node1".to_owned(), ..settings };
         let mut desk = Desk::new(settings.clone(), now, memory);
         desk.hear(now, News::Leads(true));
-        let (storms, told, parts) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { desk, settings, now, listed_at: now, storms, episodes: 0, told, parts }
+        desk.hear(now, News::Listed);
+        Self {
+            desk,
+            situation: Situation::new(MIN),
+            settings,
+            now,
+            refreshed_at: now,
+            storms: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            episodes: 0,
+            told: Vec::new(),
+            parts: Vec::new(),
+        }
     }
 
     fn silenced(names: &[(&str, &str, Duration, Duration)]) -> Self {
@@ -91,65 +104,94 @@ impl Stage {
         self.episodes += 1;
         storm.id =
             format!("{:016x}", squall::model::fnv_64([storm.subject.name.as_bytes(), &self.episodes.to_le_bytes()]));
-        let told = Told { storm: Arc::new(storm), labels: Labels::new() };
-        self.storms.insert(told.storm.subject.name.clone(), told.clone());
-        self.desk.hear(self.now, News::Onset(told));
+        self.storms.insert(storm.subject.name.clone(), storm.clone());
+        self.take(Input::Storm(Arc::new(storm)));
     }
 
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut Storm)) {
-        change(Arc::make_mut(&mut self.storms.get_mut(name).expect("it storms").storm));
+    fn take(&mut self, input: Input) {
+        self.situation.take(self.now, input, &Labels::new());
+        self.pump();
     }
 
-    fn end(&mut self, name: &str) {
-        let mut told = self.storms.remove(name).expect("it storms");
-        let storm = Arc::make_mut(&mut told.storm);
-        (storm.state, storm.ended) = (StormState::Subsided, Some(self.now));
-        self.desk.hear(self.now, News::Subsided(told));
-    }
-
-    fn decision(&self, name: &str, action: Action, refusal: Option<Refusal>) -> Decision {
-        let storm = status::storm(self.now, name, Cause::Mount, 5, 12.0, 0);
-        Decision {
-            id: String::new(),
-            at: self.now,
-            subject: storm.subject,
-            storm: storm.id,
-            cause: storm.cause,
-            failed: storm.failed,
-            by: Author::Breaker,
-            action,
-            response: Response::ScaleToZero,
-            instead_of: None,
-            refusal,
+    /// The desk hears of each transition.
+    fn pump(&mut self) {
+        let heard = self.situation.drain().map(|one| Heard { case: one.case, steps: BTreeSet::from([one.step]) });
+        let heard: Vec<Heard> = heard.collect();
+        if !heard.is_empty() {
+            self.desk.hear(self.now, News::Cases(heard));
         }
     }
 
-    fn settle(&mut self, name: &str, action: Action) {
-        let decision = self.decision(name, action, None);
-        let settlement =
-            Settlement { decision: String::new(), at: self.now, outcome: Outcome::Done, detail: String::new() };
-        self.desk.hear(self.now, News::Settled(decision, settlement));
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Storm)) {
+        change(self.storms.get_mut(name).expect("it storms"));
     }
 
-    /// Time passes: lists come, and what is due is told. Returns what was, to people.
+    fn change_cause(&mut self, name: &str, to: Cause) {
+        self.change(name, |storm| storm.cause = to);
+        self.take(Input::Storm(Arc::new(self.storms[name].clone())));
+    }
+
+    fn end(&mut self, name: &str) {
+        let storm = self.storms.remove(name).expect("it storms");
+        self.take(Input::Calm(Arc::new(Storm { state: StormState::Subsided, ended: Some(self.now), ..storm })));
+    }
+
+    fn subject(&self, name: &str) -> Subject {
+        status::storm(self.now, name, Cause::Mount, 5, 12.0, 0).subject
+    }
+
+    fn settle(&mut self, name: &str, action: Action) {
+        let subject = self.subject(name);
+        let phase = match action {
+            Action::Quarantine => Phase::Held,
+            Action::Probe => Phase::Probation,
+            Action::Raise => Phase::Returning,
+            Action::Release => {
+                self.holds.remove(name);
+                return self.take(Input::Hold(HoldChange::Ended(subject, HoldEnd::Returned)));
+            }
+        };
+        let known = self.holds.get(name);
+        let tries = known.map_or(0, |held| held.hold.tries + u32::from(phase == Phase::Held));
+        let since = known.map_or(self.now, |held| held.hold.since);
+        let storm = self.storms.get(name).map(|storm| storm.id.clone()).unwrap_or_default();
+        let hold = Hold { response: Response::Backoff, by: Author::Breaker, since, until: None, tries };
+        let held = Quarantine { subject, storm, cause: Cause::Mount, phase, hold };
+        self.holds.insert(name.to_owned(), held.clone());
+        self.take(Input::Hold(HoldChange::Held(Box::new(held))));
+        // It fails no more: the detector's storm subsides.
+        if self.storms.contains_key(name) {
+            self.end(name);
+        }
+    }
+
+    fn let_go(&mut self, name: &str, why: &str) {
+        self.holds.remove(name);
+        self.take(Input::Hold(HoldChange::Ended(self.subject(name), HoldEnd::LetGo(why.to_owned()))));
+    }
+
+    /// Time passes: figures come, and what is due is told. Returns what was, to people.
     #[track_caller]
     fn pass(&mut self, span: Duration) -> Vec<Alert> {
         let (until, from) = (self.now.plus(span), self.told.len());
         loop {
+            self.situation.advance(self.now);
+            self.pump();
             let (parts, alerts): (Vec<Alert>, _) =
                 self.desk.tell(self.now).into_iter().partition(|alert| alert.part_of.is_some());
             self.told.extend(alerts);
             self.parts.extend(parts);
-            let deadline = self.desk.next_deadline();
+            let deadline = self.desk.next_deadline().into_iter().chain(self.situation.next_deadline()).min();
             assert!(deadline.is_none_or(|at| at > self.now), "a busy loop: {deadline:?} at {}", self.now);
             if self.now >= until {
                 return self.told[from..].to_vec();
             }
-            self.now = deadline.unwrap_or(until).min(self.listed_at.plus(LISTED_EVERY)).min(until);
-            if self.now >= self.listed_at.plus(LISTED_EVERY) {
-                self.listed_at = self.now;
-                self.desk
-                    .hear(self.now, News::Storms { storms: self.storms.values().cloned().collect(), is_last: true });
+            self.now = deadline.unwrap_or(until).min(self.refreshed_at.plus(REFRESHED_EVERY)).min(until);
+            if self.now >= self.refreshed_at.plus(REFRESHED_EVERY) {
+                self.refreshed_at = self.now;
+                let fresh = self.storms.values().cloned().filter_map(|storm| self.situation.refresh(storm, None));
+                let fresh: Vec<Heard> = fresh.map(|case| Heard { case, steps: BTreeSet::new() }).collect();
+                self.desk.hear(self.now, News::Cases(fresh));
             }
         }
     }
@@ -161,6 +203,12 @@ impl Stage {
         let mut next = Self::at_start(self.settings.clone(), self.now.plus(after), memory);
         next.episodes = self.episodes;
         next.storms = self.storms.clone();
+        next.holds = self.holds.clone();
+        // It finds what goes on.
+        let storms: Vec<Storm> = next.storms.values().cloned().collect();
+        storms.into_iter().for_each(|storm| next.take(Input::Storm(Arc::new(storm))));
+        let holds: Vec<Quarantine> = next.holds.values().cloned().collect();
+        holds.into_iter().for_each(|held| next.take(Input::Hold(HoldChange::Held(Box::new(held)))));
         next
     }
 }
@@ -259,7 +307,6 @@ fn what_is_held_is_told_once_a_day() {
     stage.begin("a", Cause::Mount);
     stage.pass(MIN);
     stage.settle("a", Action::Quarantine);
-    stage.change("a", |storm| storm.state = StormState::Quarantined);
     assert_eq!(kinds(&stage.pass(23 * HOUR)), [AlertKind::Quarantine]);
     assert_eq!(kinds(&stage.pass(49 * HOUR)), [AlertKind::Repeat, AlertKind::Repeat]);
 }
@@ -285,16 +332,11 @@ fn ten_times_as_many_failures_are_told_once() {
 fn another_cause_is_told_and_none_before_the_first_message() {
     let mut stage = Stage::new();
     stage.begin("a", Cause::PullFailed);
-    let change = |stage: &mut Stage, from: Cause, to: Cause| {
-        stage.change("a", |storm| storm.cause = to);
-        let told = stage.storms["a"].clone();
-        stage.desk.hear(stage.now, News::CauseChanged { told, from, to });
-    };
-    change(&mut stage, Cause::PullFailed, Cause::ImageMissing);
+    stage.change_cause("a", Cause::ImageMissing);
     let first = stage.pass(MIN);
     assert_eq!(kinds(&first), [AlertKind::Onset]);
     assert_eq!(first[0].storms[0].cause, Cause::ImageMissing);
-    change(&mut stage, Cause::ImageMissing, Cause::RegistryQuota);
+    stage.change_cause("a", Cause::RegistryQuota);
     let next = stage.pass(2 * MIN);
     assert_eq!(kinds(&next), [AlertKind::CauseChanged]);
     assert_eq!(next[0].storms[0].cause, Cause::RegistryQuota);
@@ -302,7 +344,7 @@ fn another_cause_is_told_and_none_before_the_first_message() {
 }
 
 #[test]
-fn a_quarantine_is_told_once_though_its_tries_fail_and_then_its_release() {
+fn a_held_service_is_one_conversation_that_is_over_once_when_it_has_come_back() {
     let mut stage = Stage::new();
     stage.begin("a", Cause::Mount);
     stage.pass(MIN);
@@ -317,10 +359,66 @@ fn a_quarantine_is_told_once_though_its_tries_fail_and_then_its_release() {
     stage.settle("a", Action::Raise);
     stage.settle("a", Action::Release);
     let alerts = stage.pass(20 * MIN);
-    assert_eq!(kinds(&alerts), [AlertKind::Release]);
-    assert!(alerts[0].storms[0].answer.contains("as it was"), "{}", alerts[0].storms[0].answer);
-    stage.end("a");
-    assert_eq!(kinds(&stage.pass(20 * MIN)), [AlertKind::Subsided]);
+    assert_eq!(kinds(&alerts), [AlertKind::Subsided]);
+    assert!(alerts[0].ends && alerts[0].title.contains("as it was"), "{}", alerts[0].title);
+    let conversations: BTreeSet<&String> = stage.told.iter().map(|alert| &alert.conversation).collect();
+    assert_eq!(conversations.len(), 1);
+    assert!(stage.pass(48 * HOUR).is_empty());
+}
+
+#[test]
+fn a_held_service_is_never_over_while_squall_holds_it() {
+    let mut stage = Stage::new();
+    stage.begin("a", Cause::Mount);
+    stage.pass(MIN);
+    stage.settle("a", Action::Quarantine);
+    assert!(stage.pass(20 * HOUR).iter().all(|alert| !alert.ends));
+    let refresh = stage.desk.refresh(stage.now).expect("Alertmanager hears that it goes on");
+    assert!(refresh.storms[0].answer.contains("squall holds it"), "{}", refresh.storms[0].answer);
+}
+
+#[test]
+fn a_held_service_that_is_removed_is_over() {
+    let mut stage = Stage::new();
+    stage.begin("a", Cause::Mount);
+    stage.pass(MIN);
+    stage.settle("a", Action::Quarantine);
+    stage.pass(5 * MIN);
+    stage.take(Input::Hold(HoldChange::Ended(stage.subject("a"), HoldEnd::Gone)));
+    let alerts = stage.pass(5 * MIN);
+    assert_eq!(kinds(&alerts), [AlertKind::Subsided]);
+    assert!(alerts[0].title.contains("removed"), "{}", alerts[0].title);
+}
+
+#[test]
+fn a_restart_while_a_service_is_held_continues_its_conversation() {
+    let mut stage = Stage::new();
+    stage.begin("a", Cause::Mount);
+    stage.pass(MIN);
+    stage.settle("a", Action::Quarantine);
+    stage.pass(5 * MIN);
+    let conversation = stage.told[0].conversation.clone();
+    let mut next = stage.restarted(SEC);
+    assert!(next.pass(HOUR).is_empty());
+    next.settle("a", Action::Probe);
+    next.settle("a", Action::Release);
+    let alerts = next.pass(5 * MIN);
+    assert_eq!(kinds(&alerts), [AlertKind::Subsided]);
+    assert_eq!(alerts[0].conversation, conversation);
+}
+
+#[test]
+fn two_managers_that_saw_cases_begin_in_another_order_name_their_conversation_alike() {
+    let conversation = |names: [&str; 3]| {
+        let mut stage = Stage::new();
+        for name in names {
+            let storm = stage.storm(name, Cause::Mount);
+            let id = format!("{:016x}", squall::model::fnv_64([name.as_bytes()]));
+            stage.take(Input::Storm(Arc::new(Storm { id, ..storm })));
+        }
+        stage.pass(MIN)[0].conversation.clone()
+    };
+    assert_eq!(conversation(["a", "b", "c"]), conversation(["c", "a", "b"]));
 }
 
 #[test]
@@ -330,20 +428,19 @@ fn what_squall_lets_go_is_told_with_its_reason() {
     stage.pass(MIN);
     stage.settle("a", Action::Quarantine);
     stage.pass(5 * MIN);
-    let Decision { subject, storm, .. } = stage.decision("a", Action::Quarantine, None);
-    let let_go = LetGo { at: stage.now, subject, storm, template: String::new(), why: "its replicas".to_owned() };
-    stage.desk.hear(stage.now, News::LetGo(let_go));
+    stage.let_go("a", "its replicas were changed");
     let alerts = stage.pass(5 * MIN);
-    assert_eq!(kinds(&alerts), [AlertKind::Release]);
+    assert_eq!(kinds(&alerts), [AlertKind::Release, AlertKind::Subsided], "it did not fail since");
     assert!(alerts[0].storms[0].answer.contains("its replicas"));
+    assert_eq!(alerts[0].conversation, stage.told[0].conversation);
 }
 
 #[test]
 fn what_would_have_been_done_is_in_the_first_message() {
     let mut stage = Stage::new();
     stage.begin("a", Cause::Mount);
-    let decision = stage.decision("a", Action::Quarantine, Some(Refusal::NotEnforced));
-    stage.desk.hear(stage.now, News::Decided(decision));
+    let (refusal, response) = (Refusal::NotEnforced, Response::Backoff);
+    stage.take(Input::Refused { subject: stage.subject("a"), refusal, response });
     let alerts = stage.pass(MIN);
     assert!(only(&alerts).storms[0].answer.contains("would have held"));
 }
@@ -381,23 +478,6 @@ fn what_is_over_before_anybody_heard_of_it_is_not_told() {
     stage.pass(5 * SEC);
     stage.end("a");
     assert!(stage.pass(HOUR).is_empty());
-}
-
-#[test]
-fn a_storm_whose_end_was_dropped_by_the_queue_is_over_by_the_list() {
-    let mut stage = Stage::new();
-    stage.begin("a", Cause::Mount);
-    stage.pass(5 * MIN);
-    stage.storms.clear();
-    assert_eq!(kinds(&stage.pass(MIN)), [AlertKind::Subsided]);
-}
-
-#[test]
-fn a_storm_whose_onset_was_dropped_by_the_queue_is_told_by_the_list() {
-    let mut stage = Stage::new();
-    let storm = Storm { onset: stage.now, ..stage.storm("a", Cause::Mount) };
-    stage.storms.insert("a".to_owned(), Told { storm: Arc::new(storm), labels: Labels::new() });
-    assert_eq!(kinds(&stage.pass(MIN)), [AlertKind::Onset]);
 }
 
 // --- Many --------------------------------------------------------------------------------------------------------------
@@ -469,8 +549,7 @@ fn a_restart_tells_nothing_again() {
     // The detector begins anew: it finds them once more, with fewer failures, as its own first episodes.
     for name in ["a", "b"] {
         next.change(name, |storm| storm.failed = 5);
-        let told = next.storms[name].clone();
-        next.desk.hear(next.now, News::Onset(told));
+        next.take(Input::Storm(Arc::new(next.storms[name].clone())));
     }
     assert!(next.pass(30 * MIN).is_empty());
     next.end("a");
@@ -688,6 +767,7 @@ enum Step {
     Worse(usize),
     Hold(usize),
     Release(usize),
+    LetGo(usize),
     Cause(usize, usize),
     Gap,
     Trouble(usize),
@@ -707,6 +787,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0_usize..25).prop_map(Step::Worse),
         2 => (0_usize..25).prop_map(Step::Hold),
         1 => (0_usize..25).prop_map(Step::Release),
+        1 => (0_usize..25).prop_map(Step::LetGo),
         2 => (0_usize..25, 0_usize..CAUSES.len()).prop_map(|(name, cause)| Step::Cause(name, cause)),
         1 => Just(Step::Gap),
         1 => (0_usize..PARTS.len()).prop_map(Step::Trouble),
@@ -734,12 +815,10 @@ fn play(steps: &[Step], may_restart: bool) -> Stage {
             }
             Step::Hold(name) => stage.settle(&format!("s{name}"), Action::Quarantine),
             Step::Release(name) => stage.settle(&format!("s{name}"), Action::Release),
+            Step::LetGo(name) => stage.let_go(&format!("s{name}"), "its replicas were changed"),
             Step::Cause(name, cause) if stage.storms.contains_key(&format!("s{name}")) => {
                 let (name, to) = (format!("s{name}"), CAUSES[*cause]);
-                let from = stage.storms[&name].storm.cause;
-                stage.change(&name, |storm| storm.cause = to);
-                let told = stage.storms[&name].clone();
-                stage.desk.hear(stage.now, News::CauseChanged { told, from, to });
+                stage.change_cause(&name, to);
             }
             Step::Gap => {
                 let gap = Gap { from: stage.now.minus(SEC), to: stage.now, why: "lost".to_owned() };
@@ -761,6 +840,8 @@ fn play(steps: &[Step], may_restart: bool) -> Stage {
     }
     stage.desk.hear(stage.now, News::Leads(true));
     stage.pass(MIN);
+    let held: Vec<String> = stage.holds.keys().cloned().collect();
+    held.iter().for_each(|name| stage.settle(name, Action::Release));
     let names: Vec<String> = stage.storms.keys().cloned().collect();
     names.iter().for_each(|name| stage.end(name));
     for part in PARTS {
@@ -826,7 +907,7 @@ fn a_clock_that_is_set_back_delays_no_message_by_an_hour() {
     stage.pass(5 * SEC);
     let expected = stage.now;
     stage.now = expected.minus(HOUR);
-    stage.listed_at = stage.now;
+    stage.refreshed_at = stage.now;
     stage.desk.step_clock(ClockStep { expected, said: stage.now });
     stage.pass(MIN);
     assert_eq!(stage.told.len(), 1, "{:#?}", stage.told);

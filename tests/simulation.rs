@@ -1,5 +1,6 @@
-//! A day of a Swarm of a thousand services on virtual time, watched by three managers' detectors and responders, of
-//! which the one that leads acts. What must hold whatever happens is checked at every write and at the end.
+//! A day of a Swarm of a thousand services on virtual time, watched by three managers, of which the one that leads acts
+//! and alerts: from observations through detector, responder and situation to writes and alerts, all by the real rooms.
+//! Invariants are checked at every write, at every alert and at the end.
 //!
 //! One seed is one day. `SQUALL_SEED=7 cargo test --test simulation` runs that one; a failure names its seed.
 
@@ -15,11 +16,14 @@ use serde_json::{Value, json};
 use simulated_swarm::{BASE, Extent, Loss, NODES, Random, Service, Shape, Swarm, Trouble, Updated};
 use squall::detect::Detector;
 use squall::model::{
-    Action, Author, Decision, Fact, LetGo, Mode, Observation, Outcome, Refusal, Response, SubjectKind, Timestamp,
+    Action, Alert, AlertKind, Author, Decision, Fact, HoldChange, HoldEnd, Labels, LetGo, Mode, Notice, Observation,
+    Outcome, Refusal, Response, SubjectKind, Timestamp,
 };
+use squall::notify::{Desk, Heard, Memory, News};
 use squall::respond::{
     IGNORE_LABEL, Look, Mark, Permit, Phase, RESPONSE_LABEL, Responder, Scene, Set, Settings, Verdict, View, Work,
 };
+use squall::situation::{Input, Situation};
 
 /// The days that are run where no other is asked for.
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -27,6 +31,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How often services are listed while any changes.
 const LIST_EVERY: Duration = Duration::from_secs(2);
+/// How often the figures of what storms reach the desk.
+const FIGURES_EVERY: Duration = Duration::from_secs(30);
 /// How long after its end an attempt is judged, as the daemon has it.
 const SLACK: Duration = Duration::from_millis(300);
 /// What the names of the labels of a quarantine begin with.
@@ -68,6 +74,10 @@ enum What {
     },
     Elect,
     Die,
+    /// A manager dies and is there again ten seconds later; another one leads if it did.
+    Kill {
+        manager: usize,
+    },
     Start {
         manager: usize,
     },
@@ -87,6 +97,9 @@ enum What {
 struct Manager {
     detector: Detector,
     responder: Responder,
+    situation: Situation,
+    desk: Desk,
+    figures_at: Timestamp,
     is_alive: bool,
     born: Timestamp,
     blind_until: Option<Timestamp>,
@@ -143,12 +156,19 @@ struct World {
     counts: BTreeMap<String, u64>,
     writes: u64,
     hash: u64,
+    /// What receivers were told, by the node that led.
+    told: Vec<Alert>,
+    /// The conversations that are over, and the alert that said so.
+    over: BTreeMap<String, String>,
 }
 
 impl Manager {
     fn new(now: Timestamp, services: usize, settings: &Settings) -> Self {
         let detector = squall::detect::Settings { slack: SLACK, ..squall::detect::Settings::default() };
         Self {
+            situation: Situation::new(detector.hold_down_min),
+            desk: Desk::new(squall::notify::Settings::default(), now, Memory::default()),
+            figures_at: now,
             detector: Detector::new(detector),
             responder: Responder::new(settings.clone()),
             is_alive: true,
@@ -177,6 +197,47 @@ impl Manager {
             self.detector.take(&Observation { at: task.status_at, origin: 0, fact });
             self.seen[at] = self.seen[at].max(task.version);
         }
+    }
+
+    /// Takes what the detector and the responder have found into the situation, as the daemon does.
+    fn see(&mut self, now: Timestamp, notices: Vec<Notice>) {
+        let none = Labels::new();
+        for notice in notices {
+            self.responder.take(now, &notice);
+            match notice {
+                Notice::Onset(storm) | Notice::CauseChanged { storm, .. } => {
+                    self.situation.take(now, Input::Storm(storm), &none);
+                }
+                Notice::Subsided(storm) => self.situation.take(now, Input::Calm(storm), &none),
+                Notice::Found(_) => {}
+            }
+        }
+        for change in self.responder.drain_changes() {
+            let let_go = match &change {
+                HoldChange::Ended(subject, HoldEnd::LetGo(_)) => Some(subject.clone()),
+                _ => None,
+            };
+            self.situation.take(now, Input::Hold(change), &none);
+            if let Some(storm) = let_go.and_then(|subject| self.detector.storm(subject.kind, &subject.id)) {
+                self.situation.take(now, Input::Storm(storm.into()), &none);
+            }
+        }
+        self.situation.advance(now);
+    }
+
+    /// What the desk makes of it.
+    fn tell(&mut self, now: Timestamp) -> Vec<Alert> {
+        let heard = self.situation.drain().map(|one| Heard { case: one.case, steps: BTreeSet::from([one.step]) });
+        let mut heard: Vec<Heard> = heard.collect();
+        if self.figures_at <= now {
+            self.figures_at = now.plus(FIGURES_EVERY);
+            let fresh = self.detector.ongoing().filter_map(|storm| self.situation.refresh(storm, None));
+            heard.extend(fresh.map(|case| Heard { case, steps: BTreeSet::new() }));
+        }
+        if !heard.is_empty() {
+            self.desk.hear(now, News::Cases(heard));
+        }
+        self.desk.tell(now)
     }
 
     fn is_blind(&self, now: Timestamp) -> bool {
@@ -250,6 +311,8 @@ impl World {
             counts: BTreeMap::new(),
             writes: 0,
             hash: 0,
+            told: Vec::new(),
+            over: BTreeMap::new(),
         };
         world.populate();
         world.write_script();
@@ -531,6 +594,15 @@ impl World {
                 self.upset = now.plus(later);
                 self.at(now.plus(later), What::Start { manager });
             }
+            What::Kill { manager } => {
+                self.managers[manager].is_alive = false;
+                if self.leader == Some(manager) {
+                    self.leader = Some((manager + 1) % 3);
+                    (0..3).for_each(|other| self.wake(other, now.plus(Duration::from_secs(1))));
+                }
+                self.upset = now.plus(Duration::from_secs(10));
+                self.at(self.upset, What::Start { manager });
+            }
             What::Start { manager } => self.start(manager),
             What::Gap => {
                 let manager = self.random.index(3);
@@ -691,6 +763,7 @@ impl World {
         std::mem::swap(&mut new, &mut self.managers[manager]);
         let own = &mut self.managers[manager];
         (own.done, own.let_goes) = (new.done, new.let_goes);
+        own.desk = Desk::new(squall::notify::Settings::default(), self.now, new.desk.memory());
         let since = self.now.minus(HOUR);
         let done: Vec<Decision> = own.done.iter().filter(|decision| decision.at >= since).cloned().collect();
         let let_goes: Vec<LetGo> = own.let_goes.iter().filter(|let_go| let_go.at >= since).cloned().collect();
@@ -711,6 +784,7 @@ impl World {
         own.detector.advance(self.now);
         own.detector.judge_history(self.now);
         own.detector.restate();
+        own.desk.hear(self.now, News::Listed);
     }
 
     fn list(&mut self, manager: usize) {
@@ -757,9 +831,7 @@ impl World {
             let own = &mut self.managers[manager];
             own.detector.advance(now);
             let notices: Vec<_> = own.detector.drain().collect();
-            for notice in &notices {
-                own.responder.take(now, notice);
-            }
+            own.see(now, notices);
             let due = own.responder.due(now);
             if due.is_empty() {
                 break;
@@ -773,8 +845,18 @@ impl World {
                 self.look(manager, at);
             }
         }
+        let own = &mut self.managers[manager];
+        own.desk.hear(now, News::Leads(self.leader == Some(manager)));
+        let alerts = own.tell(now);
+        alerts.into_iter().for_each(|alert| self.check_alert(alert));
         let own = &self.managers[manager];
-        let next = [own.responder.next_deadline(), own.detector.next_deadline()].into_iter().flatten().min();
+        let deadlines = [
+            own.responder.next_deadline(),
+            own.detector.next_deadline(),
+            own.situation.next_deadline(),
+            own.desk.next_deadline(),
+        ];
+        let next = deadlines.into_iter().flatten().min();
         if let Some(next) = next {
             self.wake(manager, next.max(now.plus(Duration::from_millis(50))));
         }
@@ -948,6 +1030,25 @@ impl World {
         }
     }
 
+    /// No message says that a service is over while squall holds it, and a conversation is over once.
+    fn check_alert(&mut self, alert: Alert) {
+        if let Some(said) = self.over.get(&alert.conversation).filter(|said| **said != alert.id) {
+            panic!("SQUALL_SEED={} after {}: {:?} after it was over by {said}", self.seed, self.clock(), alert.title);
+        }
+        let over = alert.storms.iter().filter(|_| alert.kind == AlertKind::Subsided);
+        let over: Vec<usize> = over.map(|storm| self.swarm.find(&storm.subject.id)).collect();
+        for at in over {
+            if mark_of(&self.swarm.services[at]).is_some() {
+                self.fail(at, &format!("is told as over, and is held: {}", alert.title));
+            }
+        }
+        if alert.ends {
+            self.over.insert(alert.conversation.clone(), alert.id.clone());
+            self.count("conversations that ended");
+        }
+        self.told.push(alert);
+    }
+
     /// Whether nothing has come in between that would put squall off.
     fn is_undisturbed(&self, since: Timestamp) -> bool {
         let refused = self.managers.iter().map(|manager| manager.refused_for_budget).max();
@@ -1047,7 +1148,8 @@ fn a_day_of_a_thousand_services() {
     for seed in seeds {
         let world = run(seed, DAY);
         // A day in which nothing was to be checked proves nothing.
-        for what in ["quarantine", "probe", "raise", "release", "let go", "raced", "lost answers", "restarts"] {
+        let whats = ["quarantine", "probe", "raise", "release", "let go", "raced", "lost answers", "restarts"];
+        for what in whats.into_iter().chain(["conversations that ended"]) {
             assert!(world.counts.get(what).is_some_and(|count| *count > 0), "SQUALL_SEED={seed}: no {what}");
         }
         for what in ["checked that it is held", "checked that it is back"] {
@@ -1062,4 +1164,64 @@ fn the_same_seed_is_the_same_day() {
     assert_eq!((first.writes, first.hash), (second.writes, second.hash));
     assert!(first.writes > 0);
     assert_ne!(first.hash, run(12, MORNING).hash);
+}
+
+/// One service on back-off that fails from the first minute to the tenth, and what receivers hear of it. At `after` the
+/// first manager, which leads, dies or is no longer the leader, as `upset` says.
+fn life(upset: Option<(Duration, What)>) -> World {
+    let size = Size { services: 1, length: 4 * HOUR, storms: 0, edits: 0, upsets: 0 };
+    // Without the script of a day.
+    let mut world = World { queue: BinaryHeap::new(), troubles: Vec::new(), ..World::new(1, size) };
+    let spec = json!({"Name": "life", "Labels": {RESPONSE_LABEL: "backoff"}, "Mode": {"Replicated": {"Replicas": 2}},
+        "TaskTemplate": {"ContainerSpec": {"Image": "r.example/life:1"}, "ForceUpdate": 0,
+            "RestartPolicy": {"Condition": "any", "Delay": 1_000_000_000}}});
+    world.swarm.add("life", &spec, Duration::from_secs(1));
+    world.truths.push(Truth {
+        plain: spec,
+        edited: Timestamp::from_secs(0),
+        hands_off: None,
+        well_since: Timestamp::from_secs(0),
+        attempt: Duration::ZERO,
+        story: VecDeque::new(),
+    });
+    world.size.services = 2;
+    world.managers = (0..3).map(|_| Manager::new(BASE, 2, &world.settings)).collect();
+    (0..3).for_each(|manager| world.sweep(manager));
+    let shape = Shape::Rejected("invalid mount config for type \"bind\": bind source path does not exist: /data");
+    world.strike_later(1, shape, Extent::All, MINUTE, 9 * MINUTE, false);
+    if let Some((after, what)) = upset {
+        world.at(BASE.plus(after), what);
+    }
+    world.run();
+    world
+}
+
+/// The phases of one service's case, as receivers hear them.
+fn heard(world: &World) -> Vec<AlertKind> {
+    world.told.iter().map(|alert| alert.kind).collect()
+}
+
+#[test]
+fn a_service_that_is_held_and_comes_back_is_one_conversation_that_is_over_once() {
+    let world = life(None);
+    assert!(world.counts["probe"] > 3, "attempts were tried, and failed: {:?}", world.counts);
+    assert_eq!(heard(&world), [AlertKind::Onset, AlertKind::Subsided], "{:#?}", world.told);
+    let ends: Vec<bool> = world.told.iter().map(|alert| alert.ends).collect();
+    assert_eq!(ends, [false, true]);
+    assert_eq!(world.told[0].conversation, world.told[1].conversation);
+    assert!(world.told[0].storms[0].answer.starts_with("squall "), "{}", world.told[0].storms[0].answer);
+}
+
+#[test]
+fn a_leader_that_dies_in_any_phase_leaves_one_conversation_that_is_over_once() {
+    for secs in (50..900).step_by(17) {
+        for what in [What::Elect, What::Kill { manager: 0 }] {
+            let world = life(Some((Duration::from_secs(secs), what)));
+            let conversations: BTreeSet<&String> = world.told.iter().map(|alert| &alert.conversation).collect();
+            assert_eq!(conversations.len(), 1, "{what:?} after {secs} s: {:#?}", world.told);
+            let ends: BTreeSet<&String> = world.told.iter().filter(|alert| alert.ends).map(|alert| &alert.id).collect();
+            assert_eq!(ends.len(), 1, "{what:?} after {secs} s: {:#?}", world.told);
+            assert!(world.told.last().is_some_and(|alert| alert.ends), "{what:?} after {secs} s");
+        }
+    }
 }

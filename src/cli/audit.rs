@@ -24,12 +24,12 @@ async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
             live::complain(&why);
         }
         // One look answers nothing, and keeps no journal.
-        Said::Notice(_)
+        Said::Case(_)
+        | Said::Found(_)
         | Said::Gap(_)
         | Said::Back
         | Said::Decided(_)
         | Said::Settled(..)
-        | Said::LetGo(_)
         | Said::NoJournal(_)
         | Said::JournalBack => {}
     };

@@ -13,7 +13,7 @@ use crate::config::{Enforce, LogSource};
 use crate::daemon::{Role, Said, Session, Teller, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
-    Cause, Decision, Finding, Gap, LetGo, Notice, Outcome, Refusal, Response, Settlement, Storm, Timestamp,
+    Case, Cause, Decision, Finding, Gap, Outcome, Refusal, Response, Settlement, Step, Storm, Timestamp, Transition,
 };
 
 /// One line of `--format json`.
@@ -39,7 +39,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     settlement: Option<&'a Settlement>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    let_go: Option<&'a LetGo>,
+    case: Option<&'a Case>,
 }
 
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
@@ -94,7 +94,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     let mut has_reader = true;
     let mut say = |said: Said| {
         log(&said);
-        teller.hear(&session, &said);
+        teller.hear(&said);
         if is_json && has_reader {
             has_reader = print(&said).is_ok();
         }
@@ -132,25 +132,8 @@ fn start_log() {
 
 fn log(said: &Said) {
     match said {
-        Said::Notice(Notice::Onset(storm)) => log_storm(storm, "storm"),
-        Said::Notice(Notice::CauseChanged { storm, from, to }) => warn!(
-            id = storm.id,
-            subject = %printable(&storm.subject.name),
-            from = %from,
-            to = %to,
-            detail = %printable(&storm.detail),
-            "cause changed"
-        ),
-        Said::Notice(Notice::Subsided(storm)) => info!(
-            id = storm.id,
-            subject = %printable(&storm.subject.name),
-            cause = %storm.cause,
-            failed = storm.failed,
-            attempts = storm.attempts,
-            onset = %storm.onset,
-            "storm subsided"
-        ),
-        Said::Notice(Notice::Found(finding)) => warn!(
+        Said::Case(transition) => log_case(transition),
+        Said::Found(finding) => warn!(
             kind = finding.kind.as_str(),
             subject = %printable(&finding.subject.name),
             tasks = finding.tasks,
@@ -180,16 +163,44 @@ fn log(said: &Said) {
                 "not done"
             ),
         },
-        Said::LetGo(let_go) => warn!(
-            subject = %printable(&let_go.subject.name),
-            storm = let_go.storm,
-            why = %printable(&let_go.why),
-            "let go"
-        ),
         Said::NoJournal(why) => {
             error!(why = %printable(why), "the journal cannot be written: history is kept in memory");
         }
         Said::JournalBack => info!("the journal is written again"),
+    }
+}
+
+fn log_case(transition: &Transition) {
+    let case = &transition.case;
+    let (id, subject) = (&*case.id, printable(&case.subject().name));
+    let tries = case.hold.as_ref().map_or(0, |hold| hold.tries);
+    let until = case.hold.as_ref().and_then(|hold| hold.until).map(|until| until.to_string()).unwrap_or_default();
+    match transition.step {
+        Step::Began | Step::Resumed if case.storm.failed > 0 => log_storm(&case.storm, "storm"),
+        Step::CauseChanged => warn!(
+            id,
+            subject = %subject,
+            from = %transition.before.as_ref().map_or(Cause::Unknown, |before| before.storm.cause),
+            to = %case.storm.cause,
+            detail = %printable(&case.storm.detail),
+            "cause changed"
+        ),
+        Step::Began | Step::Resumed | Step::Held => warn!(id, subject = %subject, tries, until, "held"),
+        Step::Tried => info!(id, subject = %subject, tries, "one attempt is tried and watched"),
+        Step::AttemptFailed => warn!(id, subject = %subject, tries, until, "the watched attempt failed"),
+        Step::Returning => info!(id, subject = %subject, "the watched attempt was stable: the rest comes back"),
+        Step::LetGo => warn!(id, subject = %subject, why = %printable(&case.why), "let go"),
+        Step::Over => info!(
+            id,
+            subject = %subject,
+            cause = %case.storm.cause,
+            failed = case.storm.failed,
+            attempts = case.storm.attempts,
+            onset = %case.storm.onset,
+            why = %printable(&case.why),
+            "over"
+        ),
+        Step::Updated => {}
     }
 }
 
@@ -266,15 +277,21 @@ fn print(said: &Said) -> io::Result<()> {
         why: None,
         decision: None,
         settlement: None,
-        let_go: None,
+        case: None,
     };
     match said {
-        Said::Notice(Notice::Onset(storm)) => (line.notice, line.storm) = ("onset", Some(&**storm)),
-        Said::Notice(Notice::Subsided(storm)) => (line.notice, line.storm) = ("subsided", Some(&**storm)),
-        Said::Notice(Notice::CauseChanged { storm, from, to }) => {
-            (line.notice, line.storm, line.from, line.to) = ("cause-changed", Some(&**storm), Some(*from), Some(*to));
+        Said::Case(transition) => {
+            let case = &*transition.case;
+            (line.notice, line.storm, line.case) = (notice_of(transition), Some(&*case.storm), Some(case));
+            if transition.step == Step::CauseChanged {
+                line.from = transition.before.as_ref().map(|before| before.storm.cause);
+                line.to = Some(case.storm.cause);
+            }
+            if !case.why.is_empty() {
+                line.why = Some(&case.why);
+            }
         }
-        Said::Notice(Notice::Found(finding)) => (line.notice, line.finding) = ("found", Some(&**finding)),
+        Said::Found(finding) => (line.notice, line.finding) = ("found", Some(&**finding)),
         Said::Gap(gap) => (line.notice, line.gap) = ("gap", Some(gap)),
         Said::Lost(why) => (line.notice, line.why) = ("lost", Some(&**why)),
         Said::Back => line.notice = "back",
@@ -284,12 +301,29 @@ fn print(said: &Said) -> io::Result<()> {
         Said::Settled(decision, settlement) => {
             (line.notice, line.decision, line.settlement) = ("settlement", Some(decision), Some(settlement));
         }
-        Said::LetGo(let_go) => (line.notice, line.let_go) = ("let-go", Some(let_go)),
         Said::NoJournal(why) => (line.notice, line.why) = ("no-journal", Some(&**why)),
         Said::JournalBack => line.notice = "journal-back",
+    }
+    if line.notice.is_empty() {
+        return Ok(());
     }
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, &line)?;
     writeln!(out)?;
     out.flush()
+}
+
+/// A transition as lines of JSON name it; empty if it is none that a reader waits for.
+fn notice_of(transition: &Transition) -> &'static str {
+    match transition.step {
+        Step::Began | Step::Resumed if transition.case.storm.failed > 0 => "onset",
+        Step::Began | Step::Resumed | Step::Held => "held",
+        Step::CauseChanged => "cause-changed",
+        Step::Tried => "probation",
+        Step::AttemptFailed => "attempt-failed",
+        Step::Returning => "returning",
+        Step::LetGo => "let-go",
+        Step::Over => "subsided",
+        Step::Updated => "",
+    }
 }

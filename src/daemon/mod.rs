@@ -6,6 +6,7 @@
 
 mod clock;
 mod hand;
+mod inbox;
 mod log_file;
 mod log_journal;
 mod objects;

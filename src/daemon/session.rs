@@ -1,5 +1,6 @@
 //! A detector that is fed by a live Docker: the one loop over all that can wake it.
 
+mod cases;
 mod gaps;
 mod look;
 mod respond;
@@ -25,10 +26,10 @@ use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
 use crate::journal::Journal;
 use crate::model::{
-    Decision, Gap, LetGo, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span, Storm,
-    StormState, SubjectKind, Timestamp,
+    Decision, Finding, Gap, Labels, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span,
+    Storm, StormState, SubjectKind, Timestamp, Transition,
 };
-use crate::notify::Labels;
+use crate::situation::Situation;
 
 /// How long after its end an attempt is judged: an `oom` event and the log's line come within milliseconds, and what
 /// comes later still corrects the cause.
@@ -51,8 +52,10 @@ const NOTICES_AT_ONCE: usize = 250;
 /// What a session has to say as it happens.
 #[derive(Clone, Debug)]
 pub enum Said {
-    /// What the detector found.
-    Notice(Notice),
+    /// A case began, took a step, or is over.
+    Case(Transition),
+    /// Something waits that ought not to.
+    Found(Box<Finding>),
     /// A span that cannot be vouched for.
     Gap(Gap),
     /// The daemon cannot be reached, and why; said once per change.
@@ -67,8 +70,6 @@ pub enum Said {
     Decided(Decision),
     /// How a permitted decision ended.
     Settled(Decision, Settlement),
-    /// Somebody changed what was held.
-    LetGo(LetGo),
     /// The journal cannot be written, and why; history is kept in memory.
     NoJournal(String),
     /// The journal is written again.
@@ -102,6 +103,7 @@ pub struct Session {
 #[derive(Debug)]
 struct State {
     detector: Detector,
+    situation: Situation,
     /// There for the daemon; a look answers nothing.
     response: Option<Response>,
     /// There for the daemon; a look keeps no count of budgets.
@@ -168,6 +170,7 @@ impl Session {
         let _ = clock.set(&info.system_time, before, Instant::now());
         let role = Role::of(&info);
         let state = State {
+            situation: Situation::new(settings.hold_down_min),
             detector: Detector::new(settings),
             response: None,
             purse: None,
@@ -512,11 +515,8 @@ impl Session {
         // Part by part, so that thousands of storms that begin at once take little room.
         for part in 0.. {
             let notices: Vec<Notice> = self.state().detector.drain().take(NOTICES_AT_ONCE).collect();
-            self.note(now, &notices, part > 0);
             let is_last = notices.len() < NOTICES_AT_ONCE;
-            for notice in notices {
-                say(Said::Notice(notice));
-            }
+            self.note(now, notices, part > 0).into_iter().for_each(&mut *say);
             if is_last {
                 break;
             }
@@ -536,6 +536,9 @@ impl Session {
         let judgement = state
             .detector
             .next_deadline()
+            .into_iter()
+            .chain(state.situation.next_deadline())
+            .min()
             .map(|deadline| Instant::now() + deadline.since(state.clock.now()).max(Duration::from_millis(10)));
         let sign_of_life = state.supervisor.as_ref().and_then(Supervisor::next);
         judgement.into_iter().chain(sign_of_life).min()

@@ -14,27 +14,27 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::clock::{WallClock, wall_clock};
+use super::inbox::Inbox;
 use super::session::{Said, Session};
 use crate::config::{Config, ConfigError, Serve};
-use crate::model::{Check, Notice, Status, Storm, Timestamp};
+use crate::model::{Check, Status, Timestamp};
 use crate::notify::{
-    Content, Courier, Desk, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings, Told,
+    Content, Courier, Desk, Heard, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings,
 };
 use crate::serve::{self, ServeError, Server};
 
 /// The outbox, below the state directory.
 pub const OUTBOX: &str = "outbox";
-/// How much news may wait, 1.5 KB each; what is dropped the next list of all storms makes up for.
+/// How much news besides cases may wait; what is dropped is counted.
 const NEWS_MAX: usize = 1024;
 /// How often it is shown how things are, while something storms and while nothing does.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 const SHOWN_EVERY_AT_REST: Duration = Duration::from_secs(1);
 /// Making it takes at most this part of the time.
 const SHOWN_SHARE: u32 = 20;
-/// How often the list of all storms is told.
-const STORMS_EVERY: Duration = Duration::from_secs(5);
-/// How long that may take, and how often it is seen whether a part was taken.
-const LIST_LIMIT: Duration = Duration::from_secs(2);
+/// How often the figures of all storms are passed on.
+const FIGURES_EVERY: Duration = Duration::from_secs(5);
+/// How often it is seen whether a part of them was taken, so that the next one may follow.
 const PART_PAUSE: Duration = Duration::from_millis(2);
 /// How often Alertmanager hears what goes on: it takes what it has not heard of for five minutes for over.
 const REFRESH_EVERY: Duration = Duration::from_secs(60);
@@ -49,6 +49,7 @@ const NAP_MIN: Duration = Duration::from_millis(50);
 /// Tells people, and shows what there is. See the module.
 #[derive(Debug)]
 pub struct Teller {
+    inbox: Arc<Inbox>,
     news: mpsc::Sender<News>,
     dropped: Arc<AtomicU64>,
     status: watch::Sender<Arc<Status>>,
@@ -85,6 +86,7 @@ pub enum TellerError {
 
 /// What the thread works with.
 struct Work {
+    inbox: Arc<Inbox>,
     desk: Settings,
     receivers: Vec<Receiver>,
     sender: Sender,
@@ -138,7 +140,9 @@ impl Teller {
         let (status_sender, status) = watch::channel(Arc::new(Status::default()));
         let (stop_sender, stop) = watch::channel(false);
         let dropped = Arc::new(AtomicU64::new(0));
+        let inbox = Arc::new(Inbox::default());
         let work = Work {
+            inbox: Arc::clone(&inbox),
             desk: config.alert.settings(node.to_owned(), silences),
             receivers,
             sender: Sender::new()?,
@@ -161,6 +165,7 @@ impl Teller {
         })?;
         let address = told.await.unwrap_or(Ok(None))?;
         let teller = Self {
+            inbox,
             news: news_sender,
             dropped,
             status: status_sender,
@@ -183,24 +188,23 @@ impl Teller {
     }
 
     /// Passes on what a session says.
-    pub fn hear(&self, session: &Session, said: &Said) {
-        let told = |storm: &Arc<Storm>| Told { storm: Arc::clone(storm), labels: session.labels(&storm.subject.id) };
+    pub fn hear(&self, said: &Said) {
         let trouble = |part, why: &str| News::Trouble { part, why: why.to_owned() };
         let news = match said {
-            Said::Notice(Notice::Onset(storm)) => News::Onset(told(storm)),
-            Said::Notice(Notice::CauseChanged { storm, from, to }) => {
-                News::CauseChanged { told: told(storm), from: *from, to: *to }
+            Said::Case(transition) => {
+                if self.has_receivers {
+                    let steps = BTreeSet::from([transition.step]);
+                    self.inbox.put(Heard { case: Arc::clone(&transition.case), steps });
+                }
+                return;
             }
-            Said::Notice(Notice::Subsided(storm)) => News::Subsided(told(storm)),
-            Said::Notice(Notice::Found(_)) => return,
+            // Its lines are watch's: they are no steps of a case.
+            Said::Found(_) | Said::Decided(_) | Said::Settled(..) => return,
             Said::Gap(gap) => News::Gap(gap.clone()),
             Said::Lost(why) => trouble(Part::Docker, why),
             Said::Back => News::Recovered(Part::Docker),
             Said::NoLog(why) => trouble(Part::Log, why),
             Said::Trouble(why) => trouble(Part::Listing, why),
-            Said::Decided(decision) => News::Decided(decision.clone()),
-            Said::Settled(decision, settlement) => News::Settled(decision.clone(), settlement.clone()),
-            Said::LetGo(let_go) => News::LetGo(let_go.clone()),
             Said::NoJournal(why) => trouble(Part::Journal, why),
             Said::JournalBack => News::Recovered(Part::Journal),
         };
@@ -209,8 +213,9 @@ impl Teller {
 
     /// Shows how a session is, for as long as it is polled.
     pub async fn follow(&self, session: &Session) {
-        let mut storms_at = Instant::now();
+        let mut figures_at = Instant::now();
         let mut leads = None;
+        let mut has_listed = false;
         let mut failing = BTreeSet::new();
         loop {
             let began = Instant::now();
@@ -219,6 +224,7 @@ impl Teller {
             if leads_now != leads && self.pass(News::Leads(leads_now.unwrap_or(false))) {
                 leads = leads_now;
             }
+            has_listed = has_listed || (session.has_listed() && self.pass(News::Listed));
             let status = session.status();
             // What fails is said as it happens; that it works again shows here only.
             let lists = status.health.checks.iter().all(|check| check.name != "sweep" || check.is_ok);
@@ -231,29 +237,27 @@ impl Teller {
             }
             let is_at_rest = status.storms.is_empty() && status.quarantines.is_empty();
             self.status.send_replace(Arc::new(status));
-            if self.has_receivers && storms_at <= began {
-                storms_at = began + STORMS_EVERY;
-                self.list(session).await;
+            if self.has_receivers && figures_at <= began {
+                figures_at = began + FIGURES_EVERY;
+                self.refresh(session, figures_at).await;
             }
             let every = if is_at_rest { SHOWN_EVERY_AT_REST } else { SHOWN_EVERY };
             tokio::time::sleep(every.max(began.elapsed().saturating_mul(SHOWN_SHARE))).await;
         }
     }
 
-    /// Passes on all that storms, a part when the one before it was taken, so that it takes no room. A list that the desk
-    /// has no time for ends early, and nothing is over by it.
-    async fn list(&self, session: &Session) {
+    /// Passes on the figures of all storms, a part when the one before it was taken, so that they take no room. A desk that
+    /// has no time for them until `until` goes on with those that it has.
+    async fn refresh(&self, session: &Session, until: Instant) {
         let mut after = None;
-        let until = Instant::now() + LIST_LIMIT;
         while Instant::now() < until {
-            // Events go first.
-            if self.news.capacity() < NEWS_MAX {
+            if !self.inbox.is_empty() {
                 tokio::time::sleep(PART_PAUSE).await;
                 continue;
             }
-            let (storms, next) = session.told(after);
-            let is_last = next.is_none();
-            if !self.pass(News::Storms { storms, is_last }) || is_last {
+            let (cases, next) = session.refresh(after);
+            cases.into_iter().for_each(|heard| self.inbox.put(heard));
+            if next.is_none() {
                 return;
             }
             after = next;
@@ -349,6 +353,7 @@ impl Work {
             let now = wall_clock();
             let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
             tokio::select! {
+                cases = self.inbox.take() => desk.hear(wall_clock(), News::Cases(cases)),
                 news = self.news.recv() => match news {
                     Some(news) => desk.hear(wall_clock(), news),
                     None => return,

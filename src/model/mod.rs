@@ -4,6 +4,7 @@
 
 mod alert;
 mod budget;
+mod case;
 mod cause;
 mod closed_set;
 mod hash;
@@ -21,6 +22,7 @@ mod time;
 
 pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
 pub use budget::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion};
+pub use case::{Case, CaseKey, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine, Step, Transition, key_of};
 pub use cause::{Cause, CauseCounts};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};

@@ -14,11 +14,11 @@ use super::filter::Filter;
 use super::outbox::{Delivery, Outbox};
 use super::receiver::Kind;
 use super::send::{Answer, Sender};
+use crate::model::Labels;
 use crate::model::{
     ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, ReceiverStatus, Timestamp,
     fnv_64,
 };
-use crate::notify::news::Labels;
 
 /// How many alerts wait for one receiver; of more the oldest go first.
 const WAITING_MAX: usize = 1000;

@@ -1,11 +1,20 @@
 //! What is told, and when: news in, alerts out, on the time of the calls.
 //!
-//! Storms that begin together, or fail at one registry or node alike, are one conversation: its first message waits a
-//! moment for the others, later ones keep a growing distance, and its last one says that it is over. A node that does
-//! not lead its Swarm goes the same way and keeps what it would have said for a minute: if the leader dies with it,
-//! the next one says it, under the same id.
+//! Each case goes through stages, each in a file of its own:
+//!
+//! 1. *group*: cases that begin together, or fail at one registry or node alike, are one [`Conversation`];
+//! 2. *silence*: a silence holds back those that it is about, and sums them up at its end;
+//! 3. *space*: the first message waits a moment for others, later ones keep a growing distance, and the last one says
+//!    that all of it is over;
+//! 4. *digest*: more messages than a person reads one by one become one ([`Digest`]);
+//! 5. *remember*: [`Memory`] goes to the next process, so that a restart neither repeats nor forgets.
+//!
+//! A node that does not lead its Swarm goes the same way and keeps what it would have said for a minute: if the leader
+//! dies with it, the next one says it, under the same id.
 
 mod conversation;
+mod digest;
+mod group;
 mod pressing;
 mod words;
 
@@ -15,27 +24,27 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use conversation::{Change, Conversation};
+use conversation::Conversation;
+use digest::Digest;
 use pressing::Pressing;
 
-use super::news::{Labels, News, Told};
+use super::news::{Heard, News};
 use super::silence::Silence;
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Action, Alert, AlertKind, AlertStorm, ClockStep, Decision, LetGo, Outcome, Refusal,
-    Settlement, Severity, SubjectKind, Timestamp, fnv_64,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, ClockStep, Labels, Severity, Timestamp, fnv_64,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
 const CONVERSATIONS_MAX: usize = 1000;
-/// How long a node keeps what it would have said, had it led: a new leader is elected within 15 s, and has its first
-/// list of storms some seconds later.
+/// How long a node keeps what it would have said, had it led: a new leader is elected within 15 s, and lists its Swarm
+/// some seconds later.
 const UNSAID_FOR: Duration = Duration::from_secs(60);
 /// How many alerts of that time are kept.
 const UNSAID_MAX: usize = 100;
-/// What is found storming so long after the start stormed before it.
+/// A storm that is found within this time after the start, and began before it, is told as one that was there.
 const BASELINE_FOR: Duration = Duration::from_secs(30);
-/// How long after the start it takes until a storm that is not found any more is over: as long as the longest that a
-/// storm with a loop period of 40 s needs to be found again.
+/// How long after everything was listed a case that is not found again is over: as long as a storm with a loop period
+/// of 40 s needs to be found again.
 const RESUME_FOR: Duration = Duration::from_secs(120);
 
 /// What the desk goes by. The defaults are argued where they stand.
@@ -94,50 +103,42 @@ pub struct Memory {
 pub struct Desk {
     settings: Settings,
     started: Timestamp,
+    /// When everything was listed for the first time; cases that an earlier process told are looked for from then on.
+    listed: Option<Timestamp>,
     leads: bool,
-    /// Shared with who writes them down.
-    conversations: BTreeMap<String, Arc<Conversation>>,
-    /// The conversation of each subject that storms.
-    by_subject: BTreeMap<Key, String>,
-    /// What is told besides storms.
+    /// Shared with the task that writes them down.
+    conversations: BTreeMap<u64, Arc<Conversation>>,
+    /// The conversation of each case.
+    by_case: BTreeMap<CaseKey, u64>,
+    next_number: u64,
+    /// What is told besides cases.
     pressing: Pressing,
-    /// When the last alerts were told; as many as make a digest.
-    told: VecDeque<Timestamp>,
-    /// Until when alerts are gathered for a digest.
-    digest_at: Option<Timestamp>,
+    digest: Digest,
     /// What was not said because another node leads.
     unsaid: VecDeque<Alert>,
     /// Conversations that were forgotten for want of room.
     forgotten: u64,
-    /// The number of the list of all that storms which is being heard.
-    list: u64,
 }
-
-/// What a storm is known by: its subject, which survives a restart of squall.
-type Key = (SubjectKind, String);
 
 impl Desk {
     /// A desk that has told what this memory says.
     pub fn new(settings: Settings, now: Timestamp, memory: Memory) -> Self {
         let mut desk = Self {
+            digest: Digest::new(settings.digest_over, settings.digest_per),
             settings,
             started: now,
+            listed: None,
             leads: false,
             conversations: BTreeMap::new(),
-            by_subject: BTreeMap::new(),
+            by_case: BTreeMap::new(),
+            next_number: 0,
             pressing: memory.pressing,
-            told: VecDeque::new(),
-            digest_at: None,
             unsaid: VecDeque::new(),
             forgotten: 0,
-            list: 1,
         };
-        for conversation in memory.conversations {
-            for key in conversation.keys() {
-                desk.by_subject.insert(key, conversation.id.clone());
-            }
-            desk.conversations.insert(conversation.id.clone(), conversation);
-        }
+        memory.conversations.into_iter().for_each(|conversation| {
+            let _ = desk.add(conversation);
+        });
         desk
     }
 
@@ -152,8 +153,8 @@ impl Desk {
         self.forgotten
     }
 
-    /// What storms and has been told, as one alert, for whoever takes it for over when he does not hear of it. `None`
-    /// where nothing does, or another node leads.
+    /// The cases that go on and have been told, as one alert, for receivers that take a case for over if they do not
+    /// hear of it. `None` if there are none, or another node leads.
     pub fn refresh(&self, now: Timestamp) -> Option<Alert> {
         let told = self.conversations.values().flat_map(|conversation| conversation.told_storms());
         let storms: Vec<AlertStorm> = told.take(ALERT_STORMS_KNOWN_MAX).collect();
@@ -184,21 +185,15 @@ impl Desk {
     pub fn hear(&mut self, now: Timestamp, news: News) {
         match news {
             News::Leads(leads) => self.leads = leads,
-            News::Onset(told) => self.begin(now, told),
-            News::CauseChanged { told, from, .. } => {
-                if let Some(conversation) = self.conversation_of(&told) {
-                    conversation.cause_changed(now, told, from);
-                }
+            News::Listed => self.listed = self.listed.or(Some(now)),
+            News::Cases(cases) => {
+                cases.into_iter().for_each(|heard| self.hear_case(now, heard));
+                self.conversations.values_mut().for_each(|conversation| {
+                    if conversation.escalates() {
+                        Arc::make_mut(conversation).escalate(now);
+                    }
+                });
             }
-            News::Subsided(told) => {
-                if let Some(conversation) = self.conversation_of(&told) {
-                    conversation.end(now, told);
-                }
-            }
-            News::Storms { storms, is_last } => self.see(now, storms, is_last),
-            News::Decided(decision) => self.decided(&decision),
-            News::Settled(decision, settlement) => self.settled(now, &decision, &settlement),
-            News::LetGo(let_go) => self.let_go(now, &let_go),
             News::Gap(gap) => self.pressing.gap(now, gap),
             News::Trouble { part, why } => self.pressing.trouble(now, part, why),
             News::Recovered(part) => self.pressing.recovered(now, part),
@@ -209,7 +204,8 @@ impl Desk {
     pub fn step_clock(&mut self, step: ClockStep) {
         let carry = |at: &mut Timestamp| *at = step.carry(*at);
         carry(&mut self.started);
-        self.told.iter_mut().chain(&mut self.digest_at).for_each(carry);
+        self.listed.iter_mut().for_each(carry);
+        self.digest.step_clock(step);
         self.unsaid.iter_mut().for_each(|alert| alert.at = step.carry(alert.at));
         self.conversations.values_mut().for_each(|conversation| Arc::make_mut(conversation).step_clock(step));
         self.pressing.step_clock(step);
@@ -217,48 +213,47 @@ impl Desk {
 
     /// What is to be told now.
     pub fn tell(&mut self, now: Timestamp) -> Vec<Alert> {
+        self.miss(now);
         let mut alerts = self.pressing.tell(now, &self.settings, self.leads);
         let mut unled = Vec::new();
-        self.told.retain(|at| now.since(*at) < self.settings.digest_per);
-        self.digest_at = self.digest_at.filter(|at| now < *at);
-        let gathers = self.digest_at.is_some();
+        let gathers = self.digest.gathers(now);
         let mut digested = Vec::new();
-        let due = self.conversations.values().filter(|conversation| self.due(conversation).is_some_and(|at| at <= now));
-        let ids: Vec<String> = due.map(|conversation| conversation.id.clone()).collect();
-        let mut silenced: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for id in ids {
-            if self.silence(&id, now) {
+        let due = self.conversations.iter().filter(|(_, one)| self.due(one).is_some_and(|at| at <= now));
+        let due: Vec<u64> = due.map(|(number, _)| *number).collect();
+        let mut silenced: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for number in due {
+            if self.silence(number, now) {
                 continue;
             }
-            let Some(conversation) = self.conversations.get_mut(&id).map(Arc::make_mut) else { continue };
+            let Some(conversation) = self.conversations.get_mut(&number).map(Arc::make_mut) else { continue };
             if let Some(name) = conversation.held_back_by() {
-                silenced.entry(name).or_default().push(id);
+                silenced.entry(name).or_default().push(number);
                 continue;
             }
             if !self.leads {
                 unled.extend(conversation.tell(now, &self.settings));
-            } else if gathers || self.told.len() >= self.settings.digest_over {
-                digested.push(id);
+            } else if gathers || self.digest.is_full() {
+                digested.push(number);
             } else if let Some(alert) = conversation.tell(now, &self.settings) {
                 alerts.push(alert);
-                self.count(now);
+                self.digest.count(now);
             }
         }
-        for (name, ids) in silenced {
-            let summary = self.gather(now, &ids, AlertKind::Summary, &name);
+        for (name, numbers) in silenced {
+            let summary = self.gather(now, &numbers, AlertKind::Summary, &name);
             if self.leads { alerts.extend(summary) } else { unled.extend(summary) }
         }
         if !digested.is_empty() && !gathers {
             // The first digest says at once that there is more; the next ones come at a distance.
-            self.digest_at = Some(now.plus(self.settings.digest_per));
+            self.digest.begin(now);
             alerts.extend(self.gather(now, &digested, AlertKind::Digest, ""));
         }
         self.unsaid.retain(|alert| now.since(alert.at) < UNSAID_FOR);
         self.unsaid.extend(unled);
         if self.leads && self.unsaid.len() > self.settings.digest_over {
-            // Whoever takes over says what he has not said in one message.
+            // A node that takes over says what it has not said in one message.
             let (parts, unsaid): (Vec<Alert>, _) = self.unsaid.drain(..).partition(|alert| alert.part_of.is_some());
-            self.count(now);
+            self.digest.count(now);
             alerts.extend(words::gathered(now, &self.settings.node, unsaid, AlertKind::Digest, ""));
             alerts.extend(parts);
         } else if self.leads {
@@ -279,16 +274,71 @@ impl Desk {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let conversations = self.conversations.values().filter_map(|conversation| self.due(conversation)).min();
         // While a digest is gathered nothing is told before it.
-        let conversations = match self.digest_at.filter(|_| self.leads) {
+        let conversations = match self.digest.until().filter(|_| self.leads) {
             Some(at) => conversations.map(|next| next.max(at)),
             None => conversations,
         };
-        conversations.into_iter().chain(self.pressing.next_deadline(&self.settings)).min()
+        let missed = self.listed.map(|listed| listed.plus(RESUME_FOR));
+        conversations.into_iter().chain(self.pressing.next_deadline(&self.settings)).chain(missed).min()
+    }
+
+    /// Takes one case as it is now. A case that begins joins the conversation that it belongs to.
+    fn hear_case(&mut self, now: Timestamp, heard: Heard) {
+        let key = self.find(&heard.case);
+        let known = self.by_case.get(&key).copied().filter(|number| self.conversations.contains_key(number));
+        let number = match known {
+            Some(number) => number,
+            // It is over before anybody heard of it.
+            None if heard.case.phase == crate::model::Phase::Over => return,
+            None => self.group(now, &heard.case),
+        };
+        if let Some(conversation) = self.conversations.get_mut(&number).map(Arc::make_mut) {
+            conversation.hear(now, heard);
+        }
+        self.by_case.insert(key, number);
+    }
+
+    /// The conversation that a case which begins is told in.
+    fn group(&mut self, now: Timestamp, case: &Case) -> u64 {
+        let is_baseline = now.since(self.started) < BASELINE_FOR && case.storm.onset < self.started;
+        let fits = |one: &Arc<Conversation>| one.takes(case, is_baseline, self.settings.wait);
+        let joined = self.conversations.iter().find(|(_, one)| fits(one)).map(|(number, _)| *number);
+        joined.unwrap_or_else(|| {
+            self.make_room();
+            self.add(Arc::new(Conversation::new(now, case, is_baseline)))
+        })
+    }
+
+    /// A subject that was known by its id when its case began has a name by now.
+    fn find(&mut self, case: &Case) -> CaseKey {
+        let key = case.key();
+        let by_id = (key.0, case.subject().id.clone());
+        if key != by_id
+            && !self.by_case.contains_key(&key)
+            && let Some(number) = self.by_case.remove(&by_id)
+        {
+            if let Some(conversation) = self.conversations.get_mut(&number) {
+                Arc::make_mut(conversation).rename(&by_id, key.clone());
+            }
+            self.by_case.insert(key.clone(), number);
+        }
+        key
+    }
+
+    /// What an earlier process told, and this one has not found though everything was listed long ago, is over.
+    fn miss(&mut self, now: Timestamp) {
+        if self.listed.is_none_or(|listed| now.since(listed) < RESUME_FOR) {
+            return;
+        }
+        // Once a process.
+        self.listed = None;
+        self.pressing.settle(now);
+        self.conversations.values_mut().for_each(|conversation| Arc::make_mut(conversation).end_missing(now));
     }
 
     /// Holds back what of a conversation is silenced; `true`: all of it is.
-    fn silence(&mut self, id: &str, now: Timestamp) -> bool {
-        let Some(conversation) = self.conversations.get_mut(id).map(Arc::make_mut) else { return true };
+    fn silence(&mut self, number: u64, now: Timestamp) -> bool {
+        let Some(conversation) = self.conversations.get_mut(&number).map(Arc::make_mut) else { return true };
         let mut apart = Vec::new();
         let mut is_whole = false;
         for ((name, until), keys) in conversation.silenced(&self.settings.silences, now) {
@@ -300,144 +350,55 @@ impl Desk {
             }
             let mut part = conversation.split(&name, &keys);
             part.hold_back(name, until);
-            apart.push((part, keys));
+            apart.push(part);
         }
-        for (part, keys) in apart {
-            self.by_subject.extend(keys.into_iter().map(|key| (key, part.id.clone())));
-            match self.conversations.get_mut(&part.id).map(Arc::make_mut) {
-                // What was taken out before waits for the same silence.
-                Some(earlier) => earlier.absorb(part),
-                None => drop(self.conversations.insert(part.id.clone(), Arc::new(part))),
+        for part in apart {
+            // What was taken out before waits for the same silence.
+            match self.conversations.iter_mut().find(|(_, one)| one.id == part.id) {
+                Some((number, earlier)) => {
+                    self.by_case.extend(part.keys().map(|key| (key, *number)));
+                    Arc::make_mut(earlier).absorb(part);
+                }
+                None => {
+                    let _ = self.add(Arc::new(part));
+                }
             }
         }
         // What is left may have nothing to tell yet.
-        is_whole || self.conversations.get(id).and_then(|left| self.due(left)).is_none_or(|at| at > now)
+        is_whole || self.conversations.get(&number).and_then(|left| self.due(left)).is_none_or(|at| at > now)
     }
 
     fn due(&self, conversation: &Conversation) -> Option<Timestamp> {
         conversation.due(&self.settings)
     }
 
-    fn count(&mut self, now: Timestamp) {
-        self.told.push_back(now);
-    }
-
     /// Several conversations in one alert.
-    fn gather(&mut self, now: Timestamp, ids: &[String], kind: AlertKind, of: &str) -> Vec<Alert> {
+    fn gather(&mut self, now: Timestamp, numbers: &[u64], kind: AlertKind, of: &str) -> Vec<Alert> {
         let mut parts = Vec::new();
-        for id in ids {
-            parts.extend(
-                self.conversations
-                    .get_mut(id)
-                    .map(Arc::make_mut)
-                    .and_then(|conversation| conversation.tell(now, &self.settings)),
-            );
+        for number in numbers {
+            let conversation = self.conversations.get_mut(number).map(Arc::make_mut);
+            parts.extend(conversation.and_then(|conversation| conversation.tell(now, &self.settings)));
         }
-        self.count(now);
+        self.digest.count(now);
         words::gathered(now, &self.settings.node, parts, kind, of)
     }
 
-    fn begin(&mut self, now: Timestamp, told: Told) {
-        let key = key_of(&told);
-        let is_baseline = now.since(self.started) < BASELINE_FOR && told.storm.onset < self.started;
-        let known = self.by_subject.get(&key).filter(|id| self.conversations.contains_key(*id));
-        let joined = known.cloned().or_else(|| {
-            let fits = |conversation: &&Arc<Conversation>| conversation.takes(&told, is_baseline, self.settings.wait);
-            self.conversations.values().find(fits).map(|conversation| conversation.id.clone())
-        });
-        let id = joined.unwrap_or_else(|| {
-            self.make_room();
-            let conversation = Conversation::new(now, &told, is_baseline);
-            let id = conversation.id.clone();
-            self.conversations.insert(id.clone(), Arc::new(conversation));
-            id
-        });
-        if let Some(conversation) = self.conversations.get_mut(&id).map(Arc::make_mut) {
-            conversation.begin(now, told, self.list);
-        }
-        self.by_subject.insert(key, id);
-    }
-
-    /// The list of all that storms heals what the queue has dropped.
-    fn see(&mut self, now: Timestamp, storms: Vec<Told>, is_last: bool) {
-        for told in storms {
-            let id = self.by_subject.get(&key_of(&told));
-            match id.and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
-                Some(conversation) => conversation.see(now, told, self.list),
-                None => self.begin(now, told),
-            }
-        }
-        if !is_last {
-            return;
-        }
-        let is_settled = now.since(self.started) >= RESUME_FOR;
-        if is_settled {
-            self.pressing.settle(now);
-        }
-        for conversation in self.conversations.values_mut().map(Arc::make_mut) {
-            conversation.end_list(now, self.list, is_settled, self.settings.wait);
-        }
-        self.list += 1;
-    }
-
-    fn decided(&mut self, decision: &Decision) {
-        let Some(refusal) = decision.refusal else { return };
-        let answer = match refusal {
-            Refusal::NotEnforced => format!("squall would have held it ({})", decision.response),
-            Refusal::Observe | Refusal::NotOptedIn | Refusal::Ignored | Refusal::NotLeader => return,
-            other => format!("squall does not hold it: {other}"),
-        };
-        let key = (decision.subject.kind, decision.subject.id.clone());
-        if let Some(conversation) =
-            self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut))
-        {
-            conversation.answer(&key, answer, None);
-        }
-    }
-
-    fn settled(&mut self, now: Timestamp, decision: &Decision, settlement: &Settlement) {
-        if settlement.outcome != Outcome::Done {
-            return;
-        }
-        let (answer, change) = match decision.action {
-            Action::Quarantine => (format!("squall holds it ({})", decision.response), Some(Change::Quarantine)),
-            Action::Probe => ("squall tries one attempt and watches it".to_owned(), None),
-            Action::Raise => ("squall brings it back step by step".to_owned(), None),
-            Action::Release => ("squall has given it back as it was".to_owned(), Some(Change::Release)),
-        };
-        let key = (decision.subject.kind, decision.subject.id.clone());
-        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
-            Some(conversation) => conversation.answer(&key, answer, change.map(|change| (now, change))),
-            None => {
-                if let Some(change) = change {
-                    self.pressing.note(now, change, format!("{}: {answer}", decision.subject.name));
-                }
-            }
-        }
-    }
-
-    fn let_go(&mut self, now: Timestamp, let_go: &LetGo) {
-        let answer = format!("squall has let go of it: {}", let_go.why);
-        let key = (let_go.subject.kind, let_go.subject.id.clone());
-        match self.by_subject.get(&key).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut)) {
-            Some(conversation) => conversation.answer(&key, answer, Some((now, Change::Release))),
-            None => self.pressing.note(now, Change::Release, format!("{}: {answer}", let_go.subject.name)),
-        }
-    }
-
-    fn conversation_of(&mut self, told: &Told) -> Option<&mut Conversation> {
-        self.by_subject.get(&key_of(told)).and_then(|id| self.conversations.get_mut(id).map(Arc::make_mut))
+    fn add(&mut self, conversation: Arc<Conversation>) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.by_case.extend(conversation.keys().map(|key| (key, number)));
+        self.conversations.insert(number, conversation);
+        number
     }
 
     fn make_room(&mut self) {
         if self.conversations.len() < CONVERSATIONS_MAX {
             return;
         }
-        let oldest =
-            self.conversations.values().min_by_key(|conversation| conversation.touched()).map(|c| c.id.clone());
-        if let Some(id) = oldest {
-            self.conversations.remove(&id);
-            self.by_subject.retain(|_, of| *of != id);
+        let oldest = self.conversations.iter().min_by_key(|(_, one)| one.touched()).map(|(number, _)| *number);
+        if let Some(oldest) = oldest {
+            self.conversations.remove(&oldest);
+            self.by_case.retain(|_, number| *number != oldest);
             self.forgotten += 1;
         }
     }
@@ -447,13 +408,9 @@ impl Desk {
         self.conversations.retain(|_, conversation| !conversation.is_done());
         if self.conversations.len() != before {
             let conversations = &self.conversations;
-            self.by_subject.retain(|_, id| conversations.contains_key(id));
+            self.by_case.retain(|_, number| conversations.contains_key(number));
         }
     }
-}
-
-fn key_of(told: &Told) -> Key {
-    (told.storm.subject.kind, told.storm.subject.id.clone())
 }
 
 /// Sixteen hex digits.
@@ -461,7 +418,7 @@ fn id_of(parts: &[&str]) -> String {
     format!("{:016x}", fnv_64(parts.iter().map(|part| part.as_bytes())))
 }
 
-/// What a person who looks at the whole of it would say.
+/// How bad an alert is for a person who looks at the whole of it.
 fn severity_of(kind: AlertKind, spends: bool) -> Severity {
     match kind {
         AlertKind::Subsided | AlertKind::Release | AlertKind::Recovered | AlertKind::Drill => Severity::Info,

@@ -1,4 +1,4 @@
-use super::news::Labels;
+use crate::model::Labels;
 use crate::model::{Cause, Severity, matches_pattern};
 
 /// Which storms a silence or a receiver is about. Empty, it is about all; what is named has to fit, all of it.

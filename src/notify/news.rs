@@ -1,44 +1,19 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cause, Decision, Gap, LetGo, Settlement, Storm, Timestamp};
-
-/// The labels `squall.*` of a service: what silences and filters ask for.
-pub type Labels = BTreeMap<String, String>;
+use crate::model::{Case, Gap, Step, Timestamp};
 
 /// What the desk hears.
 #[derive(Clone, Debug)]
 pub enum News {
     /// Whether this node is the one that tells: it leads its Swarm, or there is none.
     Leads(bool),
-    /// A storm was detected.
-    Onset(Told),
-    /// Its recent failures have another cause.
-    CauseChanged {
-        /// The storm now.
-        told: Told,
-        /// The cause that was told before.
-        from: Cause,
-        /// The cause now.
-        to: Cause,
-    },
-    /// It has subsided.
-    Subsided(Told),
-    /// Storms that go on, as they are now: a part of the list of all.
-    Storms {
-        /// Some.
-        storms: Vec<Told>,
-        /// Whether the list ends with them: what was in none of its parts is over.
-        is_last: bool,
-    },
-    /// What was decided about one.
-    Decided(Decision),
-    /// How a permitted decision ended.
-    Settled(Decision, Settlement),
-    /// Somebody changed what was held.
-    LetGo(LetGo),
+    /// Everything was listed for the first time: a case that this process has not heard of ended before it began.
+    Listed,
+    /// Cases as they are now, each with the steps that it took since the desk heard of it last.
+    Cases(Vec<Heard>),
     /// A span that nobody watched.
     Gap(Gap),
     /// A part of squall does not work.
@@ -52,13 +27,13 @@ pub enum News {
     Recovered(Part),
 }
 
-/// A storm, with the labels of its service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Told {
-    /// The storm.
-    pub storm: Arc<Storm>,
-    /// The labels.
-    pub labels: Labels,
+/// A case as it is now, and the steps that it took since it was heard of last: none where only its figures changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    /// The case.
+    pub case: Arc<Case>,
+    /// The steps.
+    pub steps: BTreeSet<Step>,
 }
 
 /// A part of squall that may fail.

@@ -13,7 +13,7 @@ use super::guard::{Scene, response_to};
 use super::mark::BadLabel;
 use super::settings::Settings;
 use super::spec::{ignore_of, response_of};
-use crate::model::{Cause, Refusal, Response, Subject, SubjectKind, Timestamp};
+use crate::model::{Author, Cause, Hold, Phase, Quarantine, Refusal, Response, Subject, SubjectKind, Timestamp};
 
 /// How long a container has to run until it counts as healthy beside others that loop.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
@@ -138,6 +138,19 @@ impl ContainerView {
 }
 
 impl StopMark {
+    /// The quarantine, for those who show and tell it.
+    pub(super) fn quarantine(&self, subject: Subject) -> Quarantine {
+        let hold = Hold {
+            response: Response::from_word(&self.response).unwrap_or(Response::Pause),
+            by: Author::Breaker,
+            since: Timestamp::parse(&self.since).unwrap_or_default(),
+            until: None,
+            tries: 0,
+        };
+        let cause = Cause::from_word(&self.cause).unwrap_or(Cause::Unknown);
+        Quarantine { subject, storm: self.storm.clone(), cause, phase: Phase::Held, hold }
+    }
+
     /// What stops these containers, and how to undo it.
     pub(super) fn new(
         storm: &str,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Author, Cause, HELD_LABEL, Response, Timestamp};
+use crate::model::{self, Author, Cause, HELD_LABEL, Hold, Quarantine, Response, Subject, Timestamp};
 
 /// The label by which a service names its response.
 pub const RESPONSE_LABEL: &str = "squall.response";
@@ -140,6 +140,18 @@ impl Mark {
     /// Whether it is held by placement constraints, as global services are.
     pub const fn is_by_placement(&self) -> bool {
         matches!(self.before, Before::Placement(_))
+    }
+
+    /// The quarantine, for those who show and tell it.
+    pub(super) fn quarantine(&self, subject: Subject) -> Quarantine {
+        let phase = match self.phase {
+            Phase::Held => model::Phase::Held,
+            Phase::Probation => model::Phase::Probation,
+            Phase::Returning => model::Phase::Returning,
+        };
+        let Self { response, by, since, until, tries, .. } = *self;
+        let hold = Hold { response, by, since, until, tries };
+        Quarantine { subject, storm: self.storm.clone(), cause: self.cause, phase, hold }
     }
 
     /// The labels that say it.

@@ -15,8 +15,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Cause, ClockStep, Decision, LetGo, Notice, Outcome, Refusal, Response, ServiceFact, Storm, Subject,
-    SubjectKind, TaskFact, Timestamp,
+    Action, Author, Cause, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, Outcome, Refusal, Response,
+    ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -54,6 +54,8 @@ pub struct Responder {
     leads: bool,
     listing: Listing,
     counters: Counters,
+    /// What of the holds has changed, for the situation. Drained after each look; at most one entry a look.
+    changes: Vec<HoldChange>,
     /// The time of the last call that asks what is due.
     latest: Timestamp,
 }
@@ -112,6 +114,8 @@ struct Holding {
     failures: u32,
     /// By how much the daemon's clock was stepped since the mark was written.
     stepped_nanos: i64,
+    /// The service was seen to be as the mark says, and the situation was told.
+    is_said: bool,
 }
 
 impl Holding {
@@ -209,6 +213,7 @@ impl Responder {
             leads: false,
             listing: Listing::default(),
             counters: Counters::default(),
+            changes: Vec::new(),
         }
     }
 
@@ -416,6 +421,11 @@ impl Responder {
         })
     }
 
+    /// Takes out what of the holds has changed since the last time.
+    pub fn drain_changes(&mut self) -> Vec<HoldChange> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Whether a watched attempt of a service is under way, so that its tasks are worth a close look.
     pub fn is_watched(&self, id: &str) -> bool {
         self.held.get(id).is_some_and(|held| held.mark.phase != Phase::Held)
@@ -429,6 +439,18 @@ impl Responder {
     /// How often what was decided.
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Tells the situation how a service is held.
+    fn say_held(&mut self, id: &str) {
+        if let Some(held) = self.held.get_mut(id) {
+            held.is_said = true;
+            self.changes.push(HoldChange::Held(Box::new(held.mark.quarantine(held.subject.clone()))));
+        }
+    }
+
+    fn say_ended(&mut self, subject: Subject, end: HoldEnd) {
+        self.changes.push(HoldChange::Ended(subject, end));
     }
 
     fn is_holding(&self, id: &str) -> bool {
@@ -450,6 +472,7 @@ impl Responder {
             is_let_go: false,
             failures: 0,
             stepped_nanos: 0,
+            is_said: false,
         };
         self.held.insert(id, holding);
     }

@@ -44,6 +44,7 @@ impl State {
     /// about it may be in another order.
     pub(super) fn step_clock(&mut self, step: ClockStep) {
         self.detector.step_clock(step);
+        self.situation.step_clock(step);
         // A span of the old clock would be in the future of one that was set back.
         self.gap_end = self.gap_end.map(|end| step.carry(end));
         self.unlisted = self.unlisted.map(|since| step.carry(since));

@@ -4,7 +4,6 @@
 //! settlement; the service's labels tell what became of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,15 +11,15 @@ use tokio::time::Instant;
 
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
-use crate::daemon::purse::Purse;
 use crate::daemon::tally::Tally;
 use crate::detect::Detector;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{
-    ClockStep, Decision, Gap, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp,
+    ClockStep, Decision, Gap, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp,
 };
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
+use crate::situation::Input;
 
 /// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
 const LEADER_EVERY: Duration = Duration::from_secs(1);
@@ -39,12 +38,12 @@ const LET_GO_SINCE: Duration = Duration::from_secs(30 * 86_400);
 /// How often it is seen whether somebody has started again what is stopped.
 const STOPPED_EVERY: Duration = Duration::from_secs(10);
 /// How often the attempts of each minute go to the journal, with the storms as they are by then.
-const MINUTES_EVERY: Duration = Duration::from_secs(10);
+pub(super) const MINUTES_EVERY: Duration = Duration::from_secs(10);
 /// How many counts go at a time, and how many storms: turn by turn, as their onset and end go at once.
-const COUNTS_MAX: usize = 250;
-const STORMS_MAX: usize = 100;
+pub(super) const COUNTS_MAX: usize = 250;
+pub(super) const STORMS_MAX: usize = 100;
 /// How soon the next counts follow.
-const PARTS_EVERY: Duration = Duration::from_millis(50);
+pub(super) const PARTS_EVERY: Duration = Duration::from_millis(50);
 /// How long an entry is waited for before what it is about goes on.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -63,11 +62,11 @@ pub(super) struct Response {
     /// The nodes that may be given tasks, and when they were listed.
     nodes: Vec<String>,
     nodes_at: Option<Instant>,
-    minutes_at: Instant,
+    pub(super) minutes_at: Instant,
     /// The storms that went to the journal last.
-    storms_after: Option<u32>,
+    pub(super) storms_after: Option<u32>,
     /// Some that have begun are not in the journal yet.
-    is_behind: bool,
+    pub(super) is_behind: bool,
     /// When what is stopped is looked at next.
     stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
@@ -157,7 +156,7 @@ impl State {
 }
 
 /// Takes a part of what was counted to the journal; returns whether there is more.
-fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tally) -> bool {
+pub(super) fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tally) -> bool {
     let spends = detector.drain_spend(COUNTS_MAX);
     let minutes = detector.drain_minutes(COUNTS_MAX);
     let is_more = spends.len() >= COUNTS_MAX || minutes.len() >= COUNTS_MAX;
@@ -172,51 +171,6 @@ fn keep_counts(detector: &mut Detector, response: &mut Response, tally: &mut Tal
 }
 
 impl Session {
-    /// Takes what the detector has found: for the policy, and for the journal. Of `many` at once the storms that begin
-    /// follow in parts.
-    pub(super) fn note(&self, now: Timestamp, notices: &[Notice], many: bool) {
-        let mut state = self.state();
-        let State { detector, response: Some(response), purse, tally, .. } = &mut *state else { return };
-        for notice in notices {
-            response.responder.take(now, notice);
-            match notice {
-                Notice::Onset(storm) => {
-                    tally.storm(storm.cause);
-                    if !many {
-                        response.journal.note(Entry::Storm(storm.clone()));
-                    } else if !response.is_behind {
-                        // As they are by then.
-                        response.is_behind = true;
-                        response.storms_after = None;
-                        response.minutes_at = Instant::now();
-                    }
-                }
-                Notice::Subsided(storm) | Notice::CauseChanged { storm, .. } => {
-                    response.journal.note(Entry::Storm(storm.clone()));
-                }
-                Notice::Found(_) => {}
-            }
-        }
-        while let Some(reading) = purse.as_mut().and_then(Purse::answer) {
-            let reading = detector.meter_mut().with_own(reading);
-            detector.meter_mut().read(reading.clone());
-            response.journal.note(Entry::Reading(reading));
-        }
-        if response.minutes_at <= Instant::now() {
-            let is_more = keep_counts(detector, response, tally);
-            let part = if response.is_behind { COUNTS_MAX } else { STORMS_MAX };
-            let (storms, next) = detector.ongoing_after(response.storms_after, part);
-            for storm in storms {
-                response.journal.note(Entry::Storm(Arc::new(storm)));
-            }
-            response.storms_after = next;
-            response.is_behind &= next.is_some();
-            let is_more = is_more || response.is_behind;
-            // A part at a time, so that what waits for the disk takes little room.
-            response.minutes_at = Instant::now() + if is_more { PARTS_EVERY } else { MINUTES_EVERY };
-        }
-    }
-
     /// Takes to the journal what was counted since it was last taken there: the process ends.
     pub fn keep_counts(&self) {
         let mut state = self.state();
@@ -418,14 +372,18 @@ impl Session {
             Verdict::Permitted(permit) => self.act(&permit, tasks).await?,
             Verdict::Refused { decision, is_news: true } => {
                 self.journal(Entry::Decision { decision: decision.clone(), evidence: Vec::new() }).await;
+                if let Decision { subject, refusal: Some(refusal), response, .. } = decision.clone() {
+                    let mut state = self.state();
+                    let now = state.clock.now();
+                    state.see(now, Input::Refused { subject, refusal, response });
+                }
                 self.say_later(Said::Decided(decision));
             }
             Verdict::LetGo(let_go) => {
                 if let_go.subject.kind != SubjectKind::SwarmService {
                     self.journal(Entry::Hold { subject: let_go.subject.clone(), mark: None }).await;
                 }
-                self.journal(Entry::LetGo(let_go.clone())).await;
-                self.say_later(Said::LetGo(let_go));
+                self.journal(Entry::LetGo(let_go)).await;
             }
             Verdict::Gone(subject) => {
                 self.journal(Entry::Hold { subject, mark: None }).await;
@@ -547,7 +505,8 @@ impl Session {
         let (journal, ids, now) = {
             let state = self.state();
             let Some(response) = &state.response else { return };
-            let ids: Vec<String> = state.detector.ongoing().map(|storm| storm.id).collect();
+            let held = response.responder.held().map(|held| held.mark.storm);
+            let ids: Vec<String> = state.detector.ongoing().map(|storm| storm.id).chain(held).collect();
             (response.journal.clone(), ids, state.clock.now())
         };
         journal.close_storms_not_in(&ids, now).await;

@@ -1,8 +1,7 @@
 //! What a session shows of itself: for the status page, metrics, the API and those who are told.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Role, Session, State};
@@ -11,11 +10,10 @@ use crate::model::{
     Action, BudgetStanding, Check, Health, Outcome, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
     STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
 };
-use crate::notify::{Labels, Told};
-use crate::respond::{Held, Mark};
+use crate::notify::Heard;
 
-/// How many storms are passed on at a time, so that the list of all takes no room.
-const TOLD_MAX: usize = 250;
+/// How many storms have their figures passed on at a time, so that all of them take no room.
+const REFRESHED_MAX: usize = 250;
 /// How many gaps are shown.
 const GAPS_MAX: usize = 100;
 /// How many services are named that ask a registry.
@@ -28,20 +26,22 @@ const SWEEP_LATE: u32 = 3;
 const SWEEP_LATE_MIN: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// The storms that go on, with the labels of their services: a part of them, and what the next part comes after.
-    pub fn told(&self, after: Option<u32>) -> (Vec<Told>, Option<u32>) {
-        let state = self.state();
-        let told = |storm: Storm| Told {
-            labels: state.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
-            storm: Arc::new(storm),
-        };
-        let (storms, next) = state.detector.ongoing_after(after, TOLD_MAX);
-        (storms.into_iter().map(told).collect(), next)
+    /// The figures of the storms that go on, as they are now: a part of them, and what the next part comes after.
+    pub fn refresh(&self, after: Option<u32>) -> (Vec<Heard>, Option<u32>) {
+        let mut state = self.state();
+        let State { detector, situation, labels, .. } = &mut *state;
+        let (storms, next) = detector.ongoing_after(after, REFRESHED_MAX);
+        let heard = storms.into_iter().filter_map(|storm| {
+            let labels = labels.get(&storm.subject.id);
+            situation.refresh(storm, labels).map(|case| Heard { case, steps: BTreeSet::new() })
+        });
+        (heard.collect(), next)
     }
 
-    /// The labels `squall.*` of a service.
-    pub fn labels(&self, id: &str) -> Labels {
-        self.state().labels.get(id).cloned().unwrap_or_default()
+    /// Whether everything was listed once: what is not known by now is not there.
+    pub fn has_listed(&self) -> bool {
+        let state = self.state();
+        state.has_past && !state.is_stale
     }
 
     /// Whether this node is the one that tells; `None` while that is not known.
@@ -71,7 +71,10 @@ impl Session {
         let mut storms =
             Most::new(STATUS_STORMS_MAX, |a: &Storm, b: &Storm| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
         let mut registries = Registries::default();
-        for storm in state.detector.ongoing() {
+        for case in state.situation.cases() {
+            let subject = case.subject();
+            let Some(mut storm) = state.detector.storm(subject.kind, &subject.id) else { continue };
+            storm.state = if case.phase.is_held() { StormState::Quarantined } else { StormState::Ongoing };
             registries.add(&storm);
             storms.add(storm);
         }
@@ -160,25 +163,21 @@ impl Session {
 
 impl State {
     fn quarantines(&self) -> Vec<QuarantineStatus> {
-        let Some(response) = &self.response else { return Vec::new() };
-        let services = response.responder.held().map(|held| {
-            let Held { subject, mark, is_let_go } = held;
-            let next =
-                if is_let_go { "nothing: somebody changed it".to_owned() } else { next_of(&mark, &subject.name) };
-            let phase = if is_let_go { "let-go" } else { mark.phase.as_str() };
-            QuarantineStatus {
-                service: subject.name,
-                phase: phase.to_owned(),
-                response: mark.response.to_string(),
-                storm: mark.storm,
-                cause: mark.cause,
-                since: mark.since,
-                until: mark.until,
-                tries: mark.tries,
-                next,
-            }
+        let held = self.situation.cases().filter_map(|case| {
+            let hold = case.hold.as_ref()?;
+            Some(QuarantineStatus {
+                service: case.subject().name.clone(),
+                phase: case.phase.to_string(),
+                response: hold.response.to_string(),
+                storm: case.id.clone(),
+                cause: case.storm.cause,
+                since: hold.since,
+                until: hold.until,
+                tries: hold.tries,
+                next: case.next(),
+            })
         });
-        services.collect()
+        held.collect()
     }
 
     fn totals(&self, forgotten: u64) -> Totals {
@@ -208,15 +207,6 @@ impl State {
             news_dropped: 0,
             event_lag_secs: tally.event_lag.map(|lag| lag.as_secs_f64()),
         }
-    }
-}
-
-/// What happens next with a held service, in words.
-fn next_of(mark: &Mark, name: &str) -> String {
-    match (mark.set.holds_all(), mark.until) {
-        (true, Some(_)) => "one attempt is tried and watched".to_owned(),
-        (true, None) => format!("nothing, till squall release {name}"),
-        (false, _) => "what runs is watched; the rest follows".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Storms that are told together, from their first message to their last.
+//! Cases that are told together, from the first message to the last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::group::families;
 use super::words;
-use super::{Key, Settings, id_of, key_of, severity_of};
-use crate::model::{ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Cause, ClockStep, StormState, Timestamp};
-use crate::notify::news::{Labels, Told};
+use super::{Settings, id_of, severity_of};
+use crate::model::{
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, ClockStep, Labels, Phase, Step, Timestamp,
+};
+use crate::notify::news::Heard;
 use crate::notify::silence::Silence;
 
 /// How often the distance between two messages doubles: from 1 min to 16.
@@ -29,30 +32,52 @@ pub(super) enum Change {
     Ended,
 }
 
-/// One subject's storm within a conversation.
+/// One case within a conversation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Member {
-    told: Told,
-    /// What squall did about it.
-    answer: String,
-    is_over: bool,
-    /// squall holds it, as far as was told.
-    is_held: bool,
+    case: Arc<Case>,
     changes: BTreeSet<Change>,
-    /// The number of the list that it was found in last, or during which it began; 0 where this process has not
-    /// found it.
+    /// This process has heard of it.
     #[serde(skip)]
-    seen: u64,
+    is_heard: bool,
+}
+
+impl Member {
+    fn is_over(&self) -> bool {
+        self.case.phase == Phase::Over
+    }
+
+    fn is_held(&self) -> bool {
+        self.case.phase.is_held()
+    }
+
+    /// Notes a step that it took, if it is news for somebody who heard of it before; whether it is.
+    fn note(&mut self, step: Step, is_told: bool) -> bool {
+        let change = match step {
+            Step::Began | Step::Resumed => Change::Begun,
+            // A cause that was found before the first message is no news.
+            Step::CauseChanged if is_told && !self.changes.contains(&Change::Begun) => Change::CauseChanged,
+            Step::Held => Change::Quarantine,
+            Step::LetGo => Change::Release,
+            Step::Over => Change::Ended,
+            // A watched attempt that fails is no news each time: the message that repeats tells how many did.
+            Step::CauseChanged | Step::Tried | Step::AttemptFailed | Step::Returning | Step::Updated => return false,
+        };
+        self.changes.insert(change);
+        change != Change::Ended
+    }
 }
 
 /// See the module.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Conversation {
+    /// That of the case in it that began first, until the first message; then it stays. So it is the same on every
+    /// manager, in whatever order each saw the cases begin.
     pub(super) id: String,
-    /// By kind and id of the subject, as text.
+    first: Timestamp,
     #[serde(with = "as_list")]
-    members: BTreeMap<Key, Member>,
-    /// What the storms share: a registry and a cause, or a node.
+    members: BTreeMap<CaseKey, Member>,
+    /// What the cases share.
     families: BTreeSet<(String, String)>,
     newest_onset: Timestamp,
     is_baseline: bool,
@@ -68,14 +93,14 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn new(now: Timestamp, told: &Told, is_baseline: bool) -> Self {
-        // The hour keeps a later episode apart, as the number of episodes begins anew with the process.
-        let hour = told.storm.onset.as_nanos() / 3_600_000_000_000;
+    /// A conversation that begins with this case; [`hear`](Self::hear) takes it in.
+    pub(super) fn new(now: Timestamp, case: &Case, is_baseline: bool) -> Self {
         Self {
-            id: id_of(&[&told.storm.id, &hour.to_string()]),
+            id: case.id.clone(),
+            first: case.storm.onset,
             members: BTreeMap::new(),
             families: BTreeSet::new(),
-            newest_onset: told.storm.onset,
+            newest_onset: case.storm.onset,
             is_baseline,
             changed: Some(now),
             last: None,
@@ -89,103 +114,80 @@ impl Conversation {
 
     /// See [`Desk::step_clock`](super::Desk::step_clock). The end of a silence is the wall clock's.
     pub(super) fn step_clock(&mut self, step: ClockStep) {
-        let own = [&mut self.newest_onset].into_iter().chain(&mut self.changed).chain(&mut self.last);
+        let own = [&mut self.newest_onset, &mut self.first].into_iter().chain(&mut self.changed).chain(&mut self.last);
         own.for_each(|at| *at = step.carry(*at));
     }
 
-    /// Whether a storm that begins is told with these.
-    pub(super) fn takes(&self, told: &Told, is_baseline: bool, wait: Duration) -> bool {
+    /// Whether a case that begins is told with these.
+    pub(super) fn takes(&self, case: &Case, is_baseline: bool, wait: Duration) -> bool {
         if self.is_done || self.held_back.is_some() {
             return false;
         }
-        let onset = told.storm.onset;
+        let onset = case.storm.onset;
         let is_near = onset.since(self.newest_onset) <= wait && self.newest_onset.since(onset) <= wait;
         is_near
             || (is_baseline && self.is_baseline)
-            || families(told).iter().any(|family| self.families.contains(family))
+            || families(case).iter().any(|family| self.families.contains(family))
     }
 
-    pub(super) fn begin(&mut self, now: Timestamp, told: Told, list: u64) {
-        self.families.extend(families(&told));
-        self.newest_onset = self.newest_onset.max(told.storm.onset);
-        let is_held = told.storm.state == StormState::Quarantined;
-        let known = self.members.get(&key_of(&told)).filter(|member| !member.is_over);
-        let (answer, mut changes) = known.map(|m| (m.answer.clone(), m.changes.clone())).unwrap_or_default();
-        if known.is_none() {
-            changes.insert(Change::Begun);
-            changes.remove(&Change::Ended);
-            self.changed.get_or_insert(now);
+    /// Takes a case of its own as it is now.
+    pub(super) fn hear(&mut self, now: Timestamp, heard: Heard) {
+        let Heard { case, steps } = heard;
+        self.families.extend(families(&case));
+        self.newest_onset = self.newest_onset.max(case.storm.onset);
+        if self.messages == 0 && (case.storm.onset, &case.id) < (self.first, &self.id) {
+            (self.first, self.id) = (case.storm.onset, case.id.clone());
         }
-        let member = Member { answer, is_over: false, is_held, changes, seen: list, told };
-        self.members.insert(key_of(&member.told), member);
-    }
-
-    pub(super) fn cause_changed(&mut self, now: Timestamp, told: Told, from: Cause) {
-        self.families.extend(families(&told));
-        let Some(member) = self.members.get_mut(&key_of(&told)) else { return };
-        // A cause that was found before the first message is no news.
-        if !member.changes.contains(&Change::Begun) && from != told.storm.cause {
-            member.changes.insert(Change::CauseChanged);
-            self.changed.get_or_insert(now);
-        }
-        member.told = told;
-    }
-
-    pub(super) fn end(&mut self, now: Timestamp, told: Told) {
-        let Some(member) = self.members.get_mut(&key_of(&told)) else { return };
-        member.told = told;
-        member.is_over = true;
-        member.changes.insert(Change::Ended);
-        self.note_end(now);
-    }
-
-    /// Takes one of its storms as it is now, from the list of all.
-    pub(super) fn see(&mut self, now: Timestamp, told: Told, list: u64) {
-        let Some(member) = self.members.get_mut(&key_of(&told)) else { return };
-        member.seen = list;
-        if member.is_over {
-            member.is_over = false;
+        let is_told = self.messages > 0;
+        let key = case.key();
+        let known = self.members.remove(&key);
+        let is_new = known.as_ref().is_none_or(Member::is_over);
+        let mut member = Member { changes: known.map(|one| one.changes).unwrap_or_default(), is_heard: true, case };
+        let mut is_news = false;
+        if is_new && !member.is_over() {
             member.changes.remove(&Change::Ended);
-            member.changes.insert(Change::Begun);
+            is_news |= member.note(Step::Began, is_told);
+        }
+        for step in steps.into_iter().filter(|step| *step != Step::Began) {
+            is_news |= member.note(step, is_told);
+        }
+        if is_news {
             self.changed.get_or_insert(now);
         }
-        member.told = told;
+        self.members.insert(key, member);
+        self.note_end(now);
     }
 
-    /// What of it was in no part of the list is over, once that is known for sure.
-    pub(super) fn end_list(&mut self, now: Timestamp, list: u64, is_settled: bool, wait: Duration) {
-        for member in self.members.values_mut() {
-            // It may have begun after its part of the list was made.
-            let is_gone = member.seen != list && now.since(member.told.storm.detected) > wait;
-            if is_gone && !member.is_over && (is_settled || member.seen > 0) {
-                member.is_over = true;
-                Arc::make_mut(&mut member.told.storm).ended.get_or_insert(now);
-                member.changes.insert(Change::Ended);
-            }
+    /// A case of it is known by another name.
+    pub(super) fn rename(&mut self, from: &CaseKey, to: CaseKey) {
+        if let Some(member) = self.members.remove(from) {
+            self.members.insert(to, member);
+        }
+    }
+
+    /// What of it this process has not heard of is over.
+    pub(super) fn end_missing(&mut self, now: Timestamp) {
+        for member in self.members.values_mut().filter(|member| !member.is_heard && !member.is_over()) {
+            let case = Arc::make_mut(&mut member.case);
+            (case.phase, case.since, case.hold) = (Phase::Over, now, None);
+            Arc::make_mut(&mut case.storm).ended.get_or_insert(now);
+            member.changes.insert(Change::Ended);
         }
         self.note_end(now);
-        let failed = self.failed();
-        let is_loose = self.ongoing().any(|member| !member.is_held);
-        if self.messages > 0 && is_loose && failed >= self.failed_told.max(1).saturating_mul(ESCALATION) {
-            for member in self.members.values_mut().filter(|member| !member.is_over && !member.is_held) {
-                member.changes.insert(Change::Escalated);
-            }
-            self.changed.get_or_insert(now);
-        }
     }
 
-    /// Keeps what squall did about a storm; a change is told.
-    pub(super) fn answer(&mut self, key: &Key, answer: String, change: Option<(Timestamp, Change)>) {
-        let Some(member) = self.members.get_mut(key) else { return };
-        member.answer = answer;
-        let Some((now, change)) = change else { return };
-        let is_held = change == Change::Quarantine;
-        // A watched attempt that fails is no news each time.
-        if member.is_held != is_held {
-            member.is_held = is_held;
-            member.changes.insert(change);
-            self.changed.get_or_insert(now);
+    /// Whether it has failed ten times as often as when it was told last.
+    pub(super) fn escalates(&self) -> bool {
+        let is_loose = self.ongoing().any(|member| !member.is_held());
+        self.messages > 0 && is_loose && self.failed() >= self.failed_told.max(1).saturating_mul(ESCALATION)
+    }
+
+    /// That is news.
+    pub(super) fn escalate(&mut self, now: Timestamp) {
+        for member in self.members.values_mut().filter(|member| !member.is_over() && !member.is_held()) {
+            member.changes.insert(Change::Escalated);
         }
+        self.changed.get_or_insert(now);
     }
 
     /// When it is told next.
@@ -205,7 +207,7 @@ impl Conversation {
             }
             (None, Some(last)) => {
                 let grown = settings.repeat_min.saturating_mul(2_u32.saturating_pow(self.repeats));
-                let is_loose = self.ongoing().any(|member| !member.is_held);
+                let is_loose = self.ongoing().any(|member| !member.is_held());
                 Some(last.plus(if is_loose { grown.min(settings.repeat_max) } else { settings.repeat_max }))
             }
             (None, None) => None,
@@ -221,22 +223,23 @@ impl Conversation {
             return None;
         }
         self.held_back = None;
-        let kind = self.kind();
+        let Some(kind) = self.kind() else {
+            self.changed = None;
+            return None;
+        };
         let mut members: Vec<&Member> = self.members.values().filter(|member| is_told_by(kind, member)).collect();
-        members.sort_by(|a, b| {
-            b.told.storm.failed.cmp(&a.told.storm.failed).then_with(|| a.told.storm.id.cmp(&b.told.storm.id))
-        });
-        let spends = members.iter().any(|member| member.told.storm.pulls);
+        members.sort_by(|a, b| b.case.storm.failed.cmp(&a.case.storm.failed).then_with(|| a.case.id.cmp(&b.case.id)));
+        let spends = members.iter().any(|member| member.case.storm.pulls);
         let storms: Vec<AlertStorm> = members
             .iter()
             .take(ALERT_STORMS_KNOWN_MAX)
-            .map(|member| AlertStorm::new(&member.told.storm, member.answer.clone()))
+            .map(|member| AlertStorm::new(&member.case.storm, member.case.answer()))
             .collect();
         let next_step = match kind {
             AlertKind::Subsided | AlertKind::Release => String::new(),
-            _ => members.first().map(|member| member.told.storm.advice.clone()).unwrap_or_default(),
+            _ => members.first().map(|member| member.case.storm.advice.clone()).unwrap_or_default(),
         };
-        let all: Vec<&Told> = members.iter().map(|member| &member.told).collect();
+        let all: Vec<&Case> = members.iter().map(|member| &*member.case).collect();
         let alert = Alert {
             // Not its kind: what was told as an onset may be told once more as what stormed at the start.
             id: id_of(&[&self.id, &self.messages.to_string()]),
@@ -261,21 +264,34 @@ impl Conversation {
         Some(alert)
     }
 
-    fn kind(&self) -> AlertKind {
+    /// What the message is about; `None` if all that changed is no news any more.
+    fn kind(&self) -> Option<AlertKind> {
         if self.is_over() {
-            return AlertKind::Subsided;
+            return Some(AlertKind::Subsided);
         }
         if self.messages == 0 {
-            return if self.is_baseline { AlertKind::Baseline } else { AlertKind::Onset };
+            // A person holds a service that nobody was told of.
+            let is_by_hand = |member: &Member| member.is_held() && member.case.storm.attempts == 0;
+            return Some(match () {
+                () if self.is_baseline => AlertKind::Baseline,
+                () if self.ongoing().all(is_by_hand) => AlertKind::Quarantine,
+                () => AlertKind::Onset,
+            });
         }
-        match self.members.values().flat_map(|member| &member.changes).min() {
-            Some(Change::Begun) => AlertKind::Onset,
-            Some(Change::Escalated) => AlertKind::Escalation,
-            Some(Change::CauseChanged) => AlertKind::CauseChanged,
-            Some(Change::Quarantine) => AlertKind::Quarantine,
-            Some(Change::Release | Change::Ended) => AlertKind::Release,
-            None => AlertKind::Repeat,
+        if self.changed.is_none() {
+            return Some(AlertKind::Repeat);
         }
+        let changes = self.ongoing().flat_map(|member| member.changes.iter().map(move |change| (member, *change)));
+        // A quarantine that has ended since is told as its end.
+        let changes = changes.filter(|(member, change)| *change != Change::Quarantine || member.is_held());
+        changes.map(|(_, change)| change).min().and_then(|change| match change {
+            Change::Begun => Some(AlertKind::Onset),
+            Change::Escalated => Some(AlertKind::Escalation),
+            Change::CauseChanged => Some(AlertKind::CauseChanged),
+            Change::Quarantine => Some(AlertKind::Quarantine),
+            Change::Release => Some(AlertKind::Release),
+            Change::Ended => None,
+        })
     }
 
     /// Holds it back until a silence has ended.
@@ -289,15 +305,14 @@ impl Conversation {
     }
 
     /// The members that a silence is about now: by its name and end. Those of no silence are not among them.
-    pub(super) fn silenced(&self, silences: &[Silence], now: Timestamp) -> BTreeMap<(String, Timestamp), Vec<Key>> {
-        let mut silenced: BTreeMap<_, Vec<Key>> = BTreeMap::new();
+    pub(super) fn silenced(&self, silences: &[Silence], now: Timestamp) -> BTreeMap<(String, Timestamp), Vec<CaseKey>> {
+        let mut silenced: BTreeMap<_, Vec<CaseKey>> = BTreeMap::new();
         let active: Vec<(&Silence, Timestamp)> =
             silences.iter().filter_map(|silence| Some((silence, silence.end(now)?))).collect();
         for (key, member) in &self.members {
-            let storm = &member.told.storm;
-            let fits = |silence: &&(&Silence, Timestamp)| {
-                silence.0.filter.fits(&storm.subject.name, &member.told.labels, storm.cause)
-            };
+            let Case { storm, labels, .. } = &*member.case;
+            let fits =
+                |silence: &&(&Silence, Timestamp)| silence.0.filter.fits(&storm.subject.name, labels, storm.cause);
             if let Some((silence, end)) = active.iter().find(fits) {
                 silenced.entry((silence.name.clone(), *end)).or_default().push(key.clone());
             }
@@ -306,7 +321,7 @@ impl Conversation {
     }
 
     /// Takes some members out, into a conversation of their own.
-    pub(super) fn split(&mut self, name: &str, keys: &[Key]) -> Self {
+    pub(super) fn split(&mut self, name: &str, keys: &[CaseKey]) -> Self {
         let mut apart = self.clone();
         apart.id = id_of(&[&self.id, name]);
         apart.members.retain(|key, _| keys.contains(key));
@@ -326,25 +341,25 @@ impl Conversation {
         self.is_done = false;
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+    pub(super) fn keys(&self) -> impl Iterator<Item = CaseKey> + '_ {
         self.members.keys().cloned()
     }
 
-    /// What storms now, where somebody has heard of it.
+    /// The cases that go on and that somebody has heard of.
     pub(super) fn told_storms(&self) -> impl Iterator<Item = AlertStorm> + '_ {
         let is_told = self.messages > 0 && !self.is_done && self.held_back.is_none();
-        let told = self.members.values().filter(move |member| is_told && !member.is_over);
+        let told = self.members.values().filter(move |member| is_told && !member.is_over());
         told.filter(|member| !member.changes.contains(&Change::Begun))
-            .map(|member| AlertStorm::new(&member.told.storm, member.answer.clone()))
+            .map(|member| AlertStorm::new(&member.case.storm, member.case.answer()))
     }
 
     /// The labels of those that have any.
     pub(super) fn labels(&self) -> impl Iterator<Item = (String, Labels)> + '_ {
-        let labelled = self.members.values().filter(|member| !member.told.labels.is_empty());
-        labelled.map(|member| (member.told.storm.subject.id.clone(), member.told.labels.clone()))
+        let labelled = self.members.values().filter(|member| !member.case.labels.is_empty());
+        labelled.map(|member| (member.case.subject().id.clone(), member.case.labels.clone()))
     }
 
-    pub(super) fn has_all(&self, keys: &[Key]) -> bool {
+    pub(super) fn has_all(&self, keys: &[CaseKey]) -> bool {
         keys.len() == self.members.len()
     }
 
@@ -363,7 +378,7 @@ impl Conversation {
     }
 
     fn ongoing(&self) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(|member| !member.is_over)
+        self.members.values().filter(|member| !member.is_over())
     }
 
     fn is_over(&self) -> bool {
@@ -371,7 +386,7 @@ impl Conversation {
     }
 
     fn failed(&self) -> u64 {
-        self.members.values().map(|member| member.told.storm.failed).sum()
+        self.members.values().map(|member| member.case.storm.failed).sum()
     }
 
     /// The end of some is no news while others go on.
@@ -382,29 +397,16 @@ impl Conversation {
     }
 }
 
-/// What a storm shares with others that have the same reason.
-fn families(told: &Told) -> Vec<(String, String)> {
-    let storm = &told.storm;
-    match storm.cause {
-        // A node that is down explains all that ran on it.
-        Cause::NodeDown => storm.nodes.iter().map(|node| ("node-down".to_owned(), node.clone())).collect(),
-        // What several say of one registry at a time has one reason.
-        cause if cause.is_of_registry() => vec![("registry".to_owned(), storm.registry.clone())],
-        cause if !storm.registry.is_empty() => vec![(cause.as_str().to_owned(), storm.registry.clone())],
-        _ => Vec::new(),
-    }
-}
-
 fn is_told_by(kind: AlertKind, member: &Member) -> bool {
     let has = |change| member.changes.contains(&change);
-    match kind {
+    let is_named = match kind {
         AlertKind::Onset | AlertKind::Baseline => has(Change::Begun),
         AlertKind::CauseChanged => has(Change::CauseChanged),
-        AlertKind::Quarantine => has(Change::Quarantine),
-        AlertKind::Release => has(Change::Release) || has(Change::Ended),
-        AlertKind::Subsided => true,
-        _ => !member.is_over,
-    }
+        AlertKind::Quarantine => member.is_held() && (has(Change::Quarantine) || has(Change::Begun)),
+        AlertKind::Release => has(Change::Release),
+        _ => true,
+    };
+    is_named && (kind == AlertKind::Subsided || !member.is_over())
 }
 
 /// A map as a list of its values: JSON has no keys but texts.
@@ -413,14 +415,19 @@ mod as_list {
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use super::{Key, Member, key_of};
+    use super::{CaseKey, Member};
 
-    pub(super) fn serialize<S: Serializer>(members: &BTreeMap<Key, Member>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        members: &BTreeMap<CaseKey, Member>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(members.values())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Key, Member>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<CaseKey, Member>, D::Error> {
         let members = Vec::<Member>::deserialize(deserializer)?;
-        Ok(members.into_iter().map(|member| (key_of(&member.told), member)).collect())
+        Ok(members.into_iter().map(|member| (member.case.key(), member)).collect())
     }
 }

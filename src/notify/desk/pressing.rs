@@ -1,16 +1,15 @@
-//! What is told besides storms: gaps, squall's own trouble, and what a person did by hand.
+//! What is told besides cases: gaps, and squall's own trouble.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::conversation::Change;
 use super::words;
 use super::{Settings, id_of, severity_of};
 use crate::model::{Alert, AlertKind, ClockStep, Gap, Timestamp, span_in_words};
 use crate::notify::news::{Part, Trouble};
 
-/// How many gaps or notes one alert names; the others are counted.
+/// How many gaps one alert names; the others are counted.
 const LINES_MAX: usize = 20;
 
 /// See the module.
@@ -24,10 +23,6 @@ pub(super) struct Pressing {
     recovered: Vec<(Part, Trouble, Timestamp)>,
     #[serde(skip)]
     gaps: Gathered,
-    #[serde(skip)]
-    quarantines: Gathered,
-    #[serde(skip)]
-    releases: Gathered,
     /// The newest gap's alert, and how many there were: the next ones keep a growing distance.
     gap_told: Option<Timestamp>,
 }
@@ -62,8 +57,7 @@ impl Gathered {
 impl Pressing {
     /// See [`Desk::step_clock`](super::Desk::step_clock).
     pub(super) fn step_clock(&mut self, step: ClockStep) {
-        let gathered = [&mut self.gaps, &mut self.quarantines, &mut self.releases];
-        let since = gathered.into_iter().filter_map(|gathered| gathered.since.as_mut());
+        let since = self.gaps.since.iter_mut();
         let troubles = self.troubles.values_mut().map(|trouble| &mut trouble.since);
         let told = self.told.values_mut().map(|(at, _)| at);
         let recovered = self.recovered.iter_mut().flat_map(|(_, trouble, at)| [&mut trouble.since, at]);
@@ -77,13 +71,6 @@ impl Pressing {
 
     pub(super) fn gap(&mut self, now: Timestamp, gap: Gap) {
         self.gaps.add(now, words::gap(&gap));
-    }
-
-    pub(super) fn note(&mut self, now: Timestamp, change: Change, line: String) {
-        match change {
-            Change::Quarantine => self.quarantines.add(now, line),
-            _ => self.releases.add(now, line),
-        }
     }
 
     pub(super) fn trouble(&mut self, now: Timestamp, part: Part, why: String) {
@@ -135,18 +122,9 @@ impl Pressing {
                 alerts.push(alert);
             }
         }
-        let gap_at = self.gap_due(settings);
-        let note_at = |gathered: &Gathered| gathered.since.map(|since| since.plus(settings.wait));
-        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        if due(gap_at) {
+        if self.gap_due(settings).is_some_and(|at| at <= now) {
             self.gap_told = Some(now);
             alerts.extend(told(now, settings, AlertKind::Gap, self.gaps.take(), leads));
-        }
-        if due(note_at(&self.quarantines)) {
-            alerts.extend(told(now, settings, AlertKind::Quarantine, self.quarantines.take(), leads));
-        }
-        if due(note_at(&self.releases)) {
-            alerts.extend(told(now, settings, AlertKind::Release, self.releases.take(), leads));
         }
         alerts
     }
@@ -154,10 +132,8 @@ impl Pressing {
     pub(super) fn next_deadline(&self, settings: &Settings) -> Option<Timestamp> {
         let waiting = self.troubles.iter().filter(|(_, trouble)| !trouble.is_told);
         let troubles = waiting.map(|(part, trouble)| trouble_due(&self.told, *part, trouble, settings));
-        let notes = [&self.quarantines, &self.releases].into_iter().filter_map(|gathered| gathered.since);
         let recovered = self.recovered.iter().map(|(_, _, at)| *at);
-        let notes = notes.map(|since| since.plus(settings.wait));
-        troubles.chain(notes).chain(recovered).chain(self.gap_due(settings)).min()
+        troubles.chain(recovered).chain(self.gap_due(settings)).min()
     }
 
     /// Gaps come in rows, as a dockerd that restarts makes them: the next message waits as long as a digest.

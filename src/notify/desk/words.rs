@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{id_of, severity_of};
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Cause, Gap, Timestamp, span_in_words,
+    ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, Case, Cause, Gap, Timestamp, span_in_words,
 };
-use crate::notify::news::Told;
 
 /// The longest title, in bytes.
 const TITLE_MAX: usize = 300;
@@ -14,10 +13,10 @@ const TITLE_MAX: usize = 300;
 const NAMED_MAX: usize = 3;
 
 /// One line that says what these storms are about.
-pub(super) fn title(kind: AlertKind, storms: &[&Told], now: Timestamp) -> String {
+pub(super) fn title(kind: AlertKind, storms: &[&Case], now: Timestamp) -> String {
     let what = match storms {
         [] => "nothing storms".to_owned(),
-        [told] => one(kind, told, now),
+        [case] => one(kind, case, now),
         storms => many(kind, storms),
     };
     cut(match kind {
@@ -29,24 +28,26 @@ pub(super) fn title(kind: AlertKind, storms: &[&Told], now: Timestamp) -> String
     })
 }
 
-fn one(kind: AlertKind, told: &Told, now: Timestamp) -> String {
-    let storm = &told.storm;
+fn one(kind: AlertKind, case: &Case, now: Timestamp) -> String {
+    let storm = &case.storm;
     let name = &storm.subject.name;
     let times =
         format!("{} failures in {}", storm.failed, span_in_words(storm.ended.unwrap_or(now).since(storm.onset)));
     match kind {
-        AlertKind::Subsided => format!("{name} fails no more ({}, {times})", storm.cause),
+        AlertKind::Subsided if case.why.is_empty() => format!("{name} fails no more ({}, {times})", storm.cause),
+        AlertKind::Subsided => format!("{name}: {} ({}, {times})", case.why, storm.cause),
+        AlertKind::Quarantine if storm.attempts == 0 => format!("squall holds {name}"),
         AlertKind::Quarantine => format!("squall holds {name} ({}, {times})", storm.cause),
         AlertKind::Release => format!("{name} is no longer held ({}, {times})", storm.cause),
         AlertKind::CauseChanged => format!("{name} storms for another reason: {} ({times})", storm.cause),
-        _ => format!("{name} storms on {}: {}, {times}", nodes(&[told]), storm.cause),
+        _ => format!("{name} storms on {}: {}, {times}", nodes(&[case]), storm.cause),
     }
 }
 
-fn many(kind: AlertKind, storms: &[&Told]) -> String {
+fn many(kind: AlertKind, storms: &[&Case]) -> String {
     let count = storms.len();
-    let causes: BTreeSet<Cause> = storms.iter().map(|told| told.storm.cause).collect();
-    let registries: BTreeSet<&str> = storms.iter().map(|told| &*told.storm.registry).collect();
+    let causes: BTreeSet<Cause> = storms.iter().map(|case| case.storm.cause).collect();
+    let registries: BTreeSet<&str> = storms.iter().map(|case| &*case.storm.registry).collect();
     let on = nodes(storms);
     let registry = match (registries.len(), registries.first()) {
         (1, Some(registry)) if !registry.is_empty() => Some(*registry),
@@ -118,9 +119,7 @@ pub(super) fn title_of_lines(kind: AlertKind, node: &str, lines: &[String]) -> S
     cut(match (kind, lines.len()) {
         (AlertKind::Gap, 1) => format!("{node}: nobody watched {first}"),
         (AlertKind::Gap, count) => format!("{node}: nobody watched, {count} times"),
-        (_, 1) => first.to_owned(),
-        (AlertKind::Quarantine, count) => format!("squall holds {count} services"),
-        (_, count) => format!("{count} services are no longer held"),
+        _ => first.to_owned(),
     })
 }
 
@@ -138,8 +137,8 @@ pub(super) fn moment(at: Timestamp) -> String {
     }
 }
 
-fn nodes(storms: &[&Told]) -> String {
-    let nodes: BTreeSet<&str> = storms.iter().flat_map(|told| told.storm.nodes.iter().map(String::as_str)).collect();
+fn nodes(storms: &[&Case]) -> String {
+    let nodes: BTreeSet<&str> = storms.iter().flat_map(|case| case.storm.nodes.iter().map(String::as_str)).collect();
     match (nodes.len(), nodes.first()) {
         (0, _) => "no node that is known".to_owned(),
         (1, Some(node)) => (*node).to_owned(),
@@ -147,17 +146,17 @@ fn nodes(storms: &[&Told]) -> String {
     }
 }
 
-fn names(storms: &[&Told]) -> String {
-    let named: Vec<&str> = storms.iter().take(NAMED_MAX).map(|told| &*told.storm.subject.name).collect();
+fn names(storms: &[&Case]) -> String {
+    let named: Vec<&str> = storms.iter().take(NAMED_MAX).map(|case| &*case.storm.subject.name).collect();
     let more = storms.len().saturating_sub(NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", named.join(", "))
 }
 
 /// The causes, those of most services first.
-fn counted(storms: &[&Told]) -> String {
+fn counted(storms: &[&Case]) -> String {
     let mut counts: BTreeMap<Cause, usize> = BTreeMap::new();
-    storms.iter().for_each(|told| *counts.entry(told.storm.cause).or_default() += 1);
+    storms.iter().for_each(|case| *counts.entry(case.storm.cause).or_default() += 1);
     let mut counts: Vec<(Cause, usize)> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     if let [(cause, _)] = counts[..] {

@@ -2,7 +2,9 @@
 
 use super::decide::{Matter, decision_about};
 use super::{NEVER, Responder, Verdict};
-use crate::model::{Action, Author, Decision, LetGo, Outcome, Refusal, Subject, SubjectKind, Timestamp};
+use crate::model::{
+    Action, Author, Decision, HoldChange, HoldEnd, LetGo, Outcome, Refusal, Subject, SubjectKind, Timestamp,
+};
 use crate::respond::container::{ContainerView, StopMark, judge};
 use crate::respond::guard::Scene;
 use crate::respond::permit::Permit;
@@ -21,6 +23,7 @@ impl Responder {
     pub fn remember_stopped(&mut self, stopped: Vec<(Subject, String)>) {
         for (subject, text) in stopped {
             if let Some(mark) = StopMark::read(&text) {
+                self.changes.push(HoldChange::Held(Box::new(mark.quarantine(subject.clone()))));
                 self.stopped.insert(key(&subject), (subject, mark));
             }
         }
@@ -72,6 +75,7 @@ impl Responder {
             if mark.is_gone(containers) {
                 self.stopped.remove(&key);
                 self.unfinished.remove(&key);
+                self.say_ended(subject.clone(), HoldEnd::Gone);
                 return Verdict::Gone(subject.clone());
             }
             if self.unfinished.contains(&key) {
@@ -85,6 +89,7 @@ impl Responder {
             let was: Vec<&str> = mark.containers.iter().map(|stopped| &*stopped.policy.name).collect();
             let why = format!("somebody started it, or gave it a restart policy; it had been {}", was.join(", "));
             self.stopped.remove(&key);
+            self.say_ended(subject.clone(), HoldEnd::LetGo(why.clone()));
             self.leave_alone(&key, None, now);
             if let Some(wait) = self.container_storms.get_mut(&key) {
                 (wait.answered, wait.next) = (Some(now), now);
@@ -147,6 +152,9 @@ impl Responder {
             self.unfinished.insert(key.clone());
         }
         if let Some(mark) = permit.stop_mark() {
+            if outcome == Outcome::Done {
+                self.changes.push(HoldChange::Held(Box::new(mark.quarantine(subject.clone()))));
+            }
             // Also where it was done in part: how to undo that has to stay known.
             self.stopped.insert(key, (subject.clone(), mark.clone()));
         }

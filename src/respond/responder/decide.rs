@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict};
 use crate::model::{
-    Action, Author, Cause, Decision, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, fnv_64,
+    Action, Author, Cause, Decision, HoldEnd, LetGo, Outcome, Refusal, Response, Storm, Subject, SubjectKind,
+    Timestamp, fnv_64,
 };
 use crate::respond::container::StopMark;
 use crate::respond::guard::{Case, Scene, response_to};
@@ -56,7 +57,9 @@ impl Responder {
 
     /// The service is gone.
     pub fn forget(&mut self, id: &str) {
-        self.held.remove(id);
+        if let Some(held) = self.held.remove(id) {
+            self.say_ended(held.subject, HoldEnd::Gone);
+        }
         self.storms.remove(id);
         self.said.remove(id);
         self.credits.remove(id);
@@ -135,7 +138,12 @@ impl Responder {
                 self.credits.remove(&view.id);
                 self.hold(now, subject_of(view), mark.clone(), view.version);
             }
-            Some(held) if held.mark == *mark && !held.is_let_go => held.version = view.version,
+            Some(held) if held.mark == *mark && !held.is_let_go => {
+                held.version = view.version;
+                if held.is_said {
+                    return;
+                }
+            }
             Some(held) => {
                 let is_paid = held.is_paid && mark.phase != Phase::Held;
                 *held = Holding {
@@ -148,9 +156,11 @@ impl Responder {
                     is_let_go: false,
                     failures: 0,
                     stepped_nanos: 0,
+                    is_said: false,
                 };
             }
         }
+        self.say_held(&view.id);
     }
 
     /// Somebody changed the replicas, the constraint or the labels of what was held.
@@ -173,6 +183,8 @@ impl Responder {
         } else {
             (held.is_let_go, held.version, held.next) = (true, view.version, NEVER);
         }
+        let end = if is_back { HoldEnd::Returned } else { HoldEnd::LetGo(why.clone()) };
+        self.say_ended(subject_of(view), end);
         self.said.remove(&view.id);
         self.credits.remove(&view.id);
         // A restarted squall sees an old change too.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{Matter, decision_of, salt};
 use super::{Holding, NEVER, Responder, Verdict, Wait};
-use crate::model::{Action, Author, Decision, Mode, Outcome, Refusal, Response, TaskFact, Timestamp};
+use crate::model::{Action, Author, Decision, HoldEnd, Mode, Outcome, Refusal, Response, TaskFact, Timestamp};
 use crate::respond::guard::{Scene, refusal_of_step};
 use crate::respond::health::{Progress, newest, progress, steady, wanted};
 use crate::respond::mark::{Before, Mark, Phase, Set, UNMET};
@@ -263,6 +263,7 @@ impl Responder {
         let id = &decision.subject.id;
         let Some(mark) = permit.mark() else {
             self.held.remove(id);
+            self.say_ended(decision.subject.clone(), HoldEnd::Returned);
             if let Some(wait) = self.storms.get_mut(id) {
                 wait.answered = Some(now);
             }
@@ -286,8 +287,10 @@ impl Responder {
             is_let_go: false,
             failures: 0,
             stepped_nanos: 0,
+            is_said: false,
         };
         self.held.insert(id.clone(), holding);
+        self.say_held(id);
         if let Some(wait) = self.storms.get_mut(id) {
             (wait.next, wait.failures) = (NEVER, 0);
         }
