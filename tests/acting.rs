@@ -8,6 +8,8 @@ mod support;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -192,6 +194,18 @@ impl Watch {
 
     fn words(&self) -> String {
         fs::read_to_string(&self.err).unwrap()
+    }
+
+    /// What its API tells.
+    #[track_caller]
+    fn status(&self) -> Value {
+        let words = self.words();
+        let url = words.split("url=http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let mut stream = TcpStream::connect(url).unwrap();
+        write!(stream, "GET /api/v1/status HTTP/1.1\r\nHost: {url}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     /// How many lines of its log have all of these words.
@@ -580,6 +594,84 @@ fn what_failed_before_a_reconnect_does_not_count_while_a_gap_may_be_found() {
     watch.until("the gap is known", |watch| !watch.notices("gap").is_empty());
     pause(1000);
     assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+}
+
+/// The daemon answers all but its events, and everything is listed meanwhile: the listing proves nothing of what the
+/// events would have told.
+#[test]
+fn nothing_is_written_while_the_event_stream_is_lost_although_the_daemon_lists_everything() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    bench.swarm.daemon().emit_container("create", "before");
+    let settings =
+        format!("{AT_ONCE}[watch]\nsweep_every = \"10s\"\n[serve]\nenabled = true\nlisten = \"127.0.0.1:0\"\n");
+    let mut watch = bench.watch(&settings, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    bench.swarm.daemon().on("/events", |_| Answer::error(500, "no events today"));
+    bench.swarm.daemon().end_streams();
+    watch.until("the loss is said", |watch| !watch.notices("lost").is_empty());
+    let listed = bench.swarm.daemon().count("/nodes");
+    until("everything is listed", || bench.swarm.daemon().count("/nodes") > listed);
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    watch.until("it is refused", |watch| !watch.refusals(Refusal::EvidenceGap).is_empty());
+    let gap = watch.status()["gaps"][0].clone();
+    assert_eq!((&gap["open"], &gap["why"]), (&json!(true), &json!("events-lost")), "{gap}");
+    pause(2500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    assert_eq!(watch.notices("gap").len(), 0, "it is not over");
+    bench.swarm.daemon().off("/events");
+    watch.until("it is held", |_| bench.is_held("web"));
+    assert_eq!(watch.notices("gap").len(), 0, "no event is missing");
+    assert_eq!(watch.status()["gaps"], json!([]));
+}
+
+#[test]
+fn a_permit_that_waits_for_the_journal_is_not_used_once_the_event_stream_is_lost() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    bench.swarm.daemon().emit_container("create", "before");
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    let journal = rusqlite::Connection::open(Path::new(&bench.state()).join(squall::journal::FILE)).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let look = format!("/services/{id}");
+    let looks = bench.swarm.daemon().count(&look);
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    until("it is looked at", || bench.swarm.daemon().count(&look) > looks);
+    pause(300);
+    bench.swarm.daemon().on("/events", |_| Answer::error(500, "no events today"));
+    bench.swarm.daemon().end_streams();
+    watch.until("it is settled", |watch| !watch.notices("settlement").is_empty());
+    let settlement = watch.notices("settlement")[0]["settlement"].clone();
+    assert_eq!(settlement["outcome"], "not-done", "{settlement}");
+    pause(1500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    journal.execute_batch("COMMIT").unwrap();
+    bench.swarm.daemon().off("/events");
+    watch.until("it is held", |_| bench.is_held("web"));
+}
+
+/// A listing that fails is mended by the next one: that is no gap, but till then nothing is known of what it would have
+/// told.
+#[test]
+fn nothing_is_written_between_a_listing_that_fails_and_the_next_of_everything() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    for path in ["/services", "/nodes"] {
+        bench.swarm.daemon().on(path, |_| Answer::error(500, "the swarm has no leader"));
+    }
+    watch.until("the failure is said", |watch| !watch.notices("trouble").is_empty());
+    // Services are listed again, but not everything.
+    bench.swarm.daemon().off("/services");
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    watch.until("it is refused", |watch| !watch.refusals(Refusal::EvidenceGap).is_empty());
+    pause(2500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    bench.swarm.daemon().off("/nodes");
+    watch.until("it is held", |_| bench.is_held("web"));
+    assert_eq!(watch.notices("gap").len(), 0, "{}", watch.words());
 }
 
 /// What goes on with a quarantine has guards too.
@@ -1136,7 +1228,6 @@ fn a_stop_that_docker_refuses_is_tried_again() {
 
 /// A status of a request of somebody else's.
 fn post(bench: &Bench, path: &str) -> u16 {
-    use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(bench.swarm.daemon().socket()).unwrap();
     write!(stream, "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();

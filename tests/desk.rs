@@ -584,7 +584,8 @@ fn gaps_are_gathered_and_keep_a_distance() {
     let mut stage = Stage::new();
     let mut alerts = Vec::new();
     for _ in 0..60 {
-        let gap = Gap { from: stage.now.minus(3 * SEC), to: stage.now, why: "the daemon restarted".to_owned() };
+        let gap =
+            Gap { from: stage.now.minus(3 * SEC), to: stage.now, why: "the daemon restarted".to_owned(), open: false };
         stage.desk.hear(stage.now, News::Gap(gap));
         alerts.extend(stage.pass(10 * SEC));
     }
@@ -742,7 +743,7 @@ fn play(steps: &[Step], may_restart: bool) -> Stage {
                 stage.desk.hear(stage.now, News::CauseChanged { told, from, to });
             }
             Step::Gap => {
-                let gap = Gap { from: stage.now.minus(SEC), to: stage.now, why: "lost".to_owned() };
+                let gap = Gap { from: stage.now.minus(SEC), to: stage.now, why: "lost".to_owned(), open: false };
                 stage.desk.hear(stage.now, News::Gap(gap));
             }
             Step::Trouble(part) => {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use gaps::Sight;
 use respond::Response;
 pub use role::Role;
 use tokio::time::Instant;
@@ -41,8 +42,6 @@ const TICK: Duration = Duration::from_millis(500);
 const CLOSELY: Duration = Duration::from_secs(30);
 /// How long ago a failure may be for its service to be a suspect.
 const SUSPECT_FOR: Duration = Duration::from_secs(120);
-/// How long after a reconnect a gap may be found: the replay's 2 s, and the question why.
-const DOUBT: Duration = Duration::from_secs(4);
 /// How far back history is shown.
 const DAY: Duration = Duration::from_secs(86_400);
 /// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
@@ -114,9 +113,7 @@ struct State {
     role: Role,
     skipped: Skipped,
     observations: u64,
-    gaps: Vec<Gap>,
-    /// The end of the last one, on the daemon's clock as it is now.
-    gap_end: Option<Timestamp>,
+    sight: Sight,
     from: Option<Timestamp>,
     /// Services with fewer tasks than they should have, and since when.
     short: BTreeMap<String, Instant>,
@@ -128,15 +125,8 @@ struct State {
     has_past: bool,
     /// It is being read.
     reads_past: bool,
-    lost: Option<String>,
     no_log: Option<String>,
     trouble: BTreeMap<Task, String>,
-    /// Since when listings fail, of a daemon that answers.
-    unlisted: Option<Timestamp>,
-    /// Nothing has been listed since the daemon was lost: nobody looks.
-    is_stale: bool,
-    /// Until when it may still turn out that events were missed while the daemon was lost.
-    doubt_until: Option<Instant>,
     /// The labels `squall.*` of the services that have any, by id.
     labels: BTreeMap<String, Labels>,
     /// Those that the listing under way has.
@@ -177,8 +167,7 @@ impl Session {
             role,
             skipped: Skipped::default(),
             observations: 0,
-            gaps: Vec::new(),
-            gap_end: None,
+            sight: Sight::default(),
             from: None,
             short: BTreeMap::new(),
             still_short: BTreeSet::new(),
@@ -186,12 +175,8 @@ impl Session {
             active_nodes: 0,
             has_past: false,
             reads_past: false,
-            lost: None,
             no_log: None,
             trouble: BTreeMap::new(),
-            unlisted: None,
-            is_stale: true,
-            doubt_until: None,
             labels: BTreeMap::new(),
             labels_listed: BTreeMap::new(),
             tally: Tally::default(),
@@ -299,7 +284,7 @@ impl Session {
                 }
                 () = sleep_until(deadline) => {}
             }
-            self.note_dropped(&sensors, say);
+            self.note_dropped(&sensors, &mut plan);
             self.pass_time(&mut plan, say);
         }
     }
@@ -317,11 +302,13 @@ impl Session {
         let state = self.state();
         let now = state.clock.now();
         let counters = state.detector.counters();
+        let mut gaps: Vec<Gap> = state.sight.gaps(now).collect();
+        gaps.reverse();
         let origin = OriginReport {
             id: self.info.name.clone(),
             engine: Some(self.info.server_version.clone()).filter(|version| !version.is_empty()),
             observations: state.observations,
-            gaps: state.gaps.clone(),
+            gaps,
         };
         let mut risks = state.risks.clone();
         let length = state.from.map_or(Duration::ZERO, |from| now.since(from));
@@ -382,8 +369,6 @@ impl Session {
                     let mut state = self.state();
                     state.tally.sweep(now - started);
                     state.swept = Some(now);
-                    drop(state);
-                    self.note_listed(say);
                 }
                 self.state().trouble.remove(&task);
                 if self.role() != role {
@@ -395,12 +380,11 @@ impl Session {
             Err(error) => {
                 plan.failed(task, now);
                 let text = error.to_string();
-                let mut state = self.state();
-                state.is_stale |= task == Task::Sweep;
-                if state.lost.is_none() && matches!(task, Task::Services | Task::Sweep) {
-                    let since = state.clock.now();
-                    state.unlisted.get_or_insert(since);
+                if matches!(task, Task::Services | Task::Sweep) {
+                    self.note_unlisted(plan);
                 }
+                let mut state = self.state();
+                state.sight.is_stale |= task == Task::Sweep;
                 let is_news = state.trouble.insert(task, text.clone()).as_ref() != Some(&text);
                 drop(state);
                 if is_news {
@@ -445,33 +429,12 @@ impl Session {
                 }
                 at.into_iter().for_each(|at| self.note_event(at, plan));
             }
-            Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),
-            Wake::Docker(FollowItem::Lost { error, .. }) => {
-                let text = error.to_string();
-                let is_news = self.state().lost.is_none();
-                if is_news {
-                    let mut state = self.state();
-                    (state.is_stale, state.lost) = (true, Some(text.clone()));
-                    // What the events since then vouch for is another question.
-                    state.unlisted = None;
-                    drop(state);
-                    say(Said::Lost(text));
-                }
+            Wake::Docker(FollowItem::Connected { is_in_doubt, .. }) => self.note_back(is_in_doubt, plan, say),
+            Wake::Docker(FollowItem::Lost { error, .. }) => self.note_lost(error.to_string(), say),
+            Wake::Docker(FollowItem::Vouched) => self.note_doubt_over(None),
+            Wake::Docker(FollowItem::Gap { from_nanos, why, .. }) => {
+                self.note_doubt_over(Some((Timestamp::from_nanos(from_nanos), why.as_str())));
             }
-            Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why }) => {
-                let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
-                self.state().doubt_until = None;
-                self.note_gap(Gap { from, to, why: why.as_str().to_owned() }, say);
-            }
-        }
-    }
-
-    fn note_back(&self, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
-        let was_lost = self.state().lost.take().is_some();
-        if was_lost {
-            plan.resync(Instant::now());
-            self.state().doubt_until = Some(Instant::now() + DOUBT);
-            say(Said::Back);
         }
     }
 
@@ -504,11 +467,12 @@ impl Session {
             return;
         }
         let now = state.clock.now();
-        if state.is_stale {
+        if state.sight.is_stale {
             state.detector.blind(now);
         }
         state.detector.advance(now);
         drop(state);
+        self.note_gap_over(say);
         // Part by part, so that thousands of storms that begin at once take little room.
         for part in 0.. {
             let notices: Vec<Notice> = self.state().detector.drain().take(NOTICES_AT_ONCE).collect();

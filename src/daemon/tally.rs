@@ -146,7 +146,12 @@ mod tests {
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         tally.past(at("2026-11-20T12:14:00Z"), 1, 1);
         tally.past(at("2026-11-21T11:59:00Z"), 7, 7);
-        tally.gap(&Gap { from: at("2026-11-21T11:50:00Z"), to: at("2026-11-21T12:00:30Z"), why: String::new() });
+        tally.gap(&Gap {
+            from: at("2026-11-21T11:50:00Z"),
+            to: at("2026-11-21T12:00:30Z"),
+            why: String::new(),
+            open: false,
+        });
         let history = tally.history(now);
         assert_eq!(history.len(), BUCKETS);
         assert_eq!(

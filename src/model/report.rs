@@ -89,10 +89,13 @@ pub struct OriginReport {
 pub struct Gap {
     /// The last moment before it that was seen.
     pub from: Timestamp,
-    /// The first moment after it.
+    /// The first moment after it; of one that is not over the moment at which that was said.
     pub to: Timestamp,
     /// Why.
     pub why: String,
+    /// It is not over: nothing is decided meanwhile.
+    #[serde(default)]
+    pub open: bool,
 }
 
 /// What could not be read.

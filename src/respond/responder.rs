@@ -261,7 +261,9 @@ impl Responder {
                 }
             }
             Notice::Subsided(storm) if storm.subject.kind != SubjectKind::SwarmService => {
-                self.container_storms.remove(&containers::key(&storm.subject));
+                let key = containers::key(&storm.subject);
+                self.container_storms.remove(&key);
+                self.credits.remove(&key);
                 self.said.remove(&storm.subject.id);
             }
             Notice::Subsided(storm) => {

@@ -195,6 +195,11 @@ impl FakeDaemon {
         self.state().handlers.insert(path.to_owned(), Arc::new(handler));
     }
 
+    /// Answers a path again as it did before [`FakeDaemon::on`].
+    pub fn off(&self, path: &str) {
+        self.state().handlers.remove(path);
+    }
+
     /// Answers the requests for paths that have no function of their own, where this one has an answer.
     pub fn on_any(&self, handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) {
         self.state().any_handler = Some(Arc::new(handler));

@@ -35,6 +35,7 @@ impl Session {
     /// Lists everything, the first time with what the daemon and its log remember; then the history of slots tells
     /// what began before.
     pub(super) async fn sweep(&self) -> Result<(), docker::Error> {
+        let epoch = self.state().sight.epoch();
         self.ask_again().await?;
         self.list_images().await;
         if self.role() == Role::Manager {
@@ -55,14 +56,14 @@ impl Session {
             self.state().reads_past = false;
             read?;
         }
-        self.judge_what_was_seen(has_past);
+        self.judge_what_was_seen(has_past, epoch);
         if !has_past {
             self.close_old_storms().await;
         }
         Ok(())
     }
 
-    fn judge_what_was_seen(&self, has_past: bool) {
+    fn judge_what_was_seen(&self, has_past: bool, epoch: u64) {
         let mut state = self.state();
         let now = state.clock.now();
         state.detector.advance(now);
@@ -75,7 +76,7 @@ impl Session {
             }
             state.detector.restate();
         }
-        state.is_stale = false;
+        state.sight.swept(epoch);
     }
 
     /// What the node is in its Swarm, and its clock, change while the daemon runs.

@@ -138,12 +138,12 @@ impl Response {
 impl State {
     /// What is so around a subject now.
     fn scene(&self, kind: SubjectKind, id: &str) -> Scene {
-        let gap_end = self.gap_end;
+        let gap_end = self.sight.gap_end;
         let since = gap_end.unwrap_or(Timestamp::from_secs(0));
         let response = self.response.as_ref();
         Scene {
             leads: response.is_some_and(|response| response.leads),
-            is_blind: self.is_stale || self.doubt_until.is_some_and(|until| Instant::now() < until),
+            is_blind: self.sight.is_blind(),
             gap_end,
             failures_since_gap: self.detector.failures_since(kind, id, since),
             failures_since_hold: response
@@ -349,18 +349,21 @@ impl Session {
 
     async fn settle_stop(&self, decision: &Decision) -> Result<(), docker::Error> {
         let containers = containers_of(&self.client, &decision.subject).await?;
-        let (outcome, is_stopped) = match &mut self.state().response {
-            Some(Response { responder, .. }) => {
-                let outcome = responder.outcome_of_stop(&decision.subject, &containers);
-                (outcome, responder.is_stopped(&decision.subject))
-            }
+        let outcome = match &mut self.state().response {
+            Some(Response { responder, .. }) => responder.outcome_of_stop(&decision.subject, &containers),
             None => return Ok(()),
         };
-        if !is_stopped {
-            self.journal(Entry::Hold { subject: decision.subject.clone(), mark: None }).await;
-        }
+        self.forget_hold(&decision.subject).await;
         self.journal_settlement(decision, outcome, "found in the containers").await;
         Ok(())
+    }
+
+    /// Takes back in the journal that a subject is held, where nothing of it is stopped.
+    async fn forget_hold(&self, subject: &Subject) {
+        let is_stopped = self.state().response.as_ref().is_some_and(|response| response.responder.is_stopped(subject));
+        if !is_stopped {
+            self.journal(Entry::Hold { subject: subject.clone(), mark: None }).await;
+        }
     }
 
     /// Where a global service may be brought back.
@@ -469,12 +472,17 @@ impl Session {
             }
             None => true,
         };
-        let result = if is_kept { self.client.actuate(permit).await.map(Some) } else { Ok(None) };
-        let (outcome, detail, error) = match result {
-            Ok(None) => (Outcome::NotDone, "the journal could not be written".to_owned(), None),
-            Ok(Some(Actuated::Done)) => (Outcome::Done, String::new(), None),
-            Ok(Some(Actuated::Raced)) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
-            Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
+        let not_done = |why: &str| (Outcome::NotDone, why.to_owned(), None);
+        // The journal may have taken a while.
+        let is_seen = self.state().sight.has_lasted_since(decision.at);
+        let (outcome, detail, error) = match (is_kept, is_seen) {
+            (false, _) => not_done("the journal could not be written"),
+            (true, false) => not_done("events or listings were lost after it was decided"),
+            (true, true) => match self.client.actuate(permit).await {
+                Ok(Actuated::Done) => (Outcome::Done, String::new(), None),
+                Ok(Actuated::Raced) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
+                Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
+            },
         };
         let is_news = self.is_news(decision, outcome, &detail);
         if is_news {
@@ -494,6 +502,9 @@ impl Session {
                     response.unsettled.push(decision.clone());
                 }
             }
+        }
+        if outcome == Outcome::NotDone && permit.stop_mark().is_some() {
+            self.forget_hold(&decision.subject).await;
         }
         if !is_unknown {
             self.settle(decision, outcome, &detail, is_news).await;

@@ -55,7 +55,7 @@ impl Session {
 
     /// Why the daemon cannot be reached, where it cannot.
     pub fn lost(&self) -> Option<String> {
-        self.state().lost.clone()
+        self.state().sight.lost.clone()
     }
 
     /// Why dockerd's log is not read, where it ought to be.
@@ -97,7 +97,7 @@ impl Session {
             storms_left_out: left_out,
             quarantines: state.quarantines(),
             findings: state.detector.findings(now),
-            gaps: state.gaps.iter().rev().take(GAPS_MAX).cloned().collect(),
+            gaps: state.sight.gaps(now).take(GAPS_MAX).collect(),
             calm: state.detector.calm(),
             registries: registries.into_vec(),
             receivers: Vec::new(),
@@ -110,16 +110,17 @@ impl Session {
     fn health(&self, state: &State, now: Timestamp) -> Health {
         let late = self.sweep_every.saturating_mul(SWEEP_LATE).max(SWEEP_LATE_MIN);
         let sweep_age = state.swept.map(|at| at.elapsed());
-        let events = match &state.lost {
+        let events = match &state.sight.lost {
             Some(why) => (false, why.clone()),
             None => (true, "connected".to_owned()),
         };
         let sweep = match sweep_age {
             None => (false, "nothing was listed yet".to_owned()),
             Some(age) if age > late => (false, "the last list of all tasks is too old".to_owned()),
-            Some(_) => match state.trouble.values().next() {
-                Some(why) => (false, why.clone()),
-                None => (true, "all tasks were listed".to_owned()),
+            Some(_) => match (state.trouble.values().next(), state.sight.gaps(now).next()) {
+                (Some(why), _) => (false, why.clone()),
+                (None, Some(gap)) if gap.open => (false, format!("a gap since {} is not over: {}", gap.from, gap.why)),
+                (None, _) => (true, "all tasks were listed".to_owned()),
             },
         };
         let journal = match state.response.as_ref().and_then(|response| response.journal.trouble()) {
