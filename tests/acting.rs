@@ -12,6 +12,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -706,6 +708,75 @@ fn a_watched_attempt_is_refused_where_a_label_or_another_leader_says_so() {
         watch.until("it is tried", |_| bench.writes_to(&id).len() > 1);
         watch.terminate();
     });
+}
+
+// --- Slow answers ------------------------------------------------------------------------------------------------------
+
+/// A Swarm of thousands of services takes minutes for it where its disk is slow.
+#[test]
+fn a_list_of_all_tasks_that_takes_ten_seconds_delays_no_response() {
+    let bench = Bench::swarm();
+    let mut watch = bench.watch(&format!("{AT_ONCE}[watch]\nsweep_every = \"10s\"\n"), &["--enforce"]);
+    watch.until("it watches", |_| bench.swarm.daemon().count("/tasks") > 0);
+    let sweeps = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&sweeps);
+    bench.swarm.daemon().delay(move |request| {
+        if request.path != "/tasks" || request.parameter("filters").is_some() {
+            return Duration::ZERO;
+        }
+        seen.fetch_add(1, Ordering::Relaxed);
+        Duration::from_secs(10)
+    });
+    watch.until("everything is being listed", |_| sweeps.load(Ordering::Relaxed) > 0);
+    let began = Instant::now();
+    let leader = format!("/nodes/{NODE_ID}");
+    let asked = bench.swarm.daemon().count(&leader);
+    bench.add_loop("web", 2, &[("squall.response", "scale-to-zero")]);
+    watch.until("it is held", |_| bench.is_held("web"));
+    println!("held after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "after {:?}: {}", began.elapsed(), watch.words());
+    assert!(bench.swarm.daemon().count(&leader) > asked, "it is asked who leads");
+    assert_eq!(sweeps.load(Ordering::Relaxed), 1, "there is one list of all tasks at a time");
+}
+
+#[test]
+fn a_write_that_is_answered_late_keeps_no_other_storm_unseen() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "scale-to-zero")]);
+    bench.swarm.fail_next(Fault::Delay(Duration::from_secs(12)));
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it is being held", |_| bench.arrived(&id) > 0);
+    let began = Instant::now();
+    bench.add_loop("also", 1, &[]);
+    watch.until("the other storm is said", |watch| watch.notices("onset").len() == 2);
+    assert!(began.elapsed() < Duration::from_secs(9), "after {:?}: {}", began.elapsed(), watch.words());
+    assert_eq!(watch.notices("settlement").len(), 0, "it is not answered yet");
+}
+
+/// A list of services shows what was so when it was asked for, and squall goes on meanwhile.
+#[test]
+fn a_list_of_services_that_is_older_than_a_release_lets_go_of_nothing() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "backoff")]);
+    let settings = format!("{AT_ONCE}backoff_min = \"4s\"\nstable_for = \"3s\"\n");
+    let mut watch = bench.watch(&settings, &["--enforce"]);
+    watch.until("it is held", |_| bench.is_held("web"));
+    bench.swarm.set_behaviour("web", Behaviour::Healthy);
+    let lists = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&lists);
+    bench.swarm.daemon().delay(move |request| {
+        let is_first = request.path == "/services" && seen.fetch_add(1, Ordering::Relaxed) == 0;
+        Duration::from_secs(if is_first { 14 } else { 0 })
+    });
+    watch.until("services are being listed", |_| lists.load(Ordering::Relaxed) > 0);
+    let began = Instant::now();
+    assert!(bench.is_held("web"), "the list has it as held");
+    watch.until("it is given back", |_| bench.swarm.spec("web")["Labels"][HELD].is_null());
+    assert_eq!(lists.load(Ordering::Relaxed), 1, "the list is not answered yet");
+    until("the list is answered", || began.elapsed() > Duration::from_secs(15));
+    assert_eq!(watch.notices("let-go").len(), 0, "{}", watch.words());
+    let last = bench.writes_to(&id).pop().unwrap();
+    assert!(last.body["Labels"][HELD].is_null(), "it is not held again");
 }
 
 // --- Kills -------------------------------------------------------------------------------------------------------------

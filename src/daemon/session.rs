@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use gaps::Sight;
+use look::{Past, Services};
 use respond::Response;
 pub use role::Role;
 use tokio::time::Instant;
@@ -26,10 +29,9 @@ use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
 use crate::journal::Journal;
 use crate::model::{
-    Decision, Gap, LetGo, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span, Storm,
-    StormState, SubjectKind, Timestamp,
+    Decision, Gap, LetGo, Notice, OriginReport, REPORT_SCHEMA, Report, Settlement, Skipped, Span, Storm, StormState,
+    SubjectKind, Timestamp,
 };
-use crate::notify::Labels;
 
 /// How long after its end an attempt is judged: an `oom` event and the log's line come within milliseconds, and what
 /// comes later still corrects the cause.
@@ -74,6 +76,15 @@ pub enum Said {
     JournalBack,
 }
 
+/// A task of the plan that was done.
+struct Done {
+    task: Task,
+    began: Instant,
+    /// What the node was when it began.
+    role: Role,
+    result: Result<(), docker::Error>,
+}
+
 /// Why a session did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -95,6 +106,9 @@ pub struct Session {
     services_every: Duration,
     sweep_every: Duration,
     wants_risks: bool,
+    /// Of services, and of images, there is one listing at a time: what one of them has not is gone.
+    services_lane: tokio::sync::Mutex<()>,
+    images_lane: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -115,22 +129,14 @@ struct State {
     observations: u64,
     sight: Sight,
     from: Option<Timestamp>,
-    /// Services with fewer tasks than they should have, and since when.
-    short: BTreeMap<String, Instant>,
-    /// Those of them that the listing under way has.
-    still_short: BTreeSet<String>,
-    risks: Vec<Risk>,
+    /// By the last listing that was complete, and by the one under way.
+    services: Services,
+    listing: Services,
+    /// Nodes that may be given tasks.
     active_nodes: u64,
-    /// What was before the session has been read.
-    has_past: bool,
-    /// It is being read.
-    reads_past: bool,
+    past: Past,
     no_log: Option<String>,
     trouble: BTreeMap<Task, String>,
-    /// The labels `squall.*` of the services that have any, by id.
-    labels: BTreeMap<String, Labels>,
-    /// Those that the listing under way has.
-    labels_listed: BTreeMap<String, Labels>,
     tally: Tally,
     started: Timestamp,
     /// When everything was listed last.
@@ -169,16 +175,12 @@ impl Session {
             observations: 0,
             sight: Sight::default(),
             from: None,
-            short: BTreeMap::new(),
-            still_short: BTreeSet::new(),
-            risks: Vec::new(),
+            services: Services::default(),
+            listing: Services::default(),
             active_nodes: 0,
-            has_past: false,
-            reads_past: false,
+            past: Past::Unknown,
             no_log: None,
             trouble: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            labels_listed: BTreeMap::new(),
             tally: Tally::default(),
             started: wall_clock(),
             swept: None,
@@ -192,6 +194,8 @@ impl Session {
             services_every: config.watch.services_every.0,
             sweep_every: config.watch.sweep_every.0,
             wants_risks,
+            services_lane: tokio::sync::Mutex::default(),
+            images_lane: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
         })
     }
@@ -267,22 +271,26 @@ impl Session {
     pub async fn run(&self, until: Option<Instant>, say: &mut (dyn FnMut(Said) + Send)) {
         let mut sensors = Sensors::start(&self.client, &self.log);
         let mut plan = Plan::new(self.services_every, self.sweep_every, Instant::now());
+        let mut lanes = FuturesUnordered::new();
         loop {
-            let (at, task) = plan.next();
+            let next = plan.next();
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 () = sleep_until(until) => break,
+                Some(done) = lanes.next() => self.conclude(done, &mut plan, say),
+                () = sleep_until(next.map(|(at, _)| at)) => {
+                    if let Some((_, task)) = next {
+                        plan.begin(task);
+                        lanes.push(self.carry_out(task));
+                    }
+                }
                 wake = sensors.next() => match wake {
                     Some(wake) => self.handle(wake, &mut plan, say),
                     None => break,
                 },
-                () = tokio::time::sleep_until(at) => {
-                    if self.carry_out(task, &mut plan, &mut sensors, until, say).await.is_none() {
-                        break;
-                    }
-                }
                 () = sleep_until(deadline) => {}
+                () = tokio::time::sleep(TICK), if !lanes.is_empty() => {}
             }
             self.note_dropped(&sensors, &mut plan);
             self.pass_time(&mut plan, say);
@@ -310,7 +318,7 @@ impl Session {
             observations: state.observations,
             gaps,
         };
-        let mut risks = state.risks.clone();
+        let mut risks = state.services.risks.clone();
         let length = state.from.map_or(Duration::ZERO, |from| now.since(from));
         let mut spenders = state.detector.spenders();
         spenders.iter_mut().for_each(|spender| spender.spend = spender.spend.over(length));
@@ -332,30 +340,15 @@ impl Session {
         }
     }
 
-    /// Does one task of the plan while events are taken in; `None` when the time is up or the readers have ended.
-    async fn carry_out(
-        &self,
-        task: Task,
-        plan: &mut Plan,
-        sensors: &mut Sensors,
-        until: Option<Instant>,
-        say: &mut (dyn FnMut(Said) + Send),
-    ) -> Option<()> {
-        let (started, role) = (Instant::now(), self.role());
-        let result = {
-            let work = self.perform(task);
-            tokio::pin!(work);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = sleep_until(until) => return None,
-                    result = &mut work => break result,
-                    wake = sensors.next() => self.handle(wake?, plan, say),
-                    () = tokio::time::sleep(TICK) => {}
-                }
-                self.pass_time(plan, say);
-            }
-        };
+    /// Does one task of the plan, beside others and while events are taken in.
+    async fn carry_out(&self, task: Task) -> Done {
+        let (began, role) = (Instant::now(), self.role());
+        Done { task, began, role, result: self.perform(task).await }
+    }
+
+    /// Draws the conclusions from a task that was done.
+    fn conclude(&self, done: Done, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
+        let Done { task, began, role, result } = done;
         let now = Instant::now();
         if task == Task::Sweep
             && let Some(supervisor) = &mut self.state().supervisor
@@ -364,10 +357,10 @@ impl Session {
         }
         match result {
             Ok(()) => {
-                plan.done(task, now, now - started);
+                plan.done(task, now, now - began);
                 if task == Task::Sweep {
                     let mut state = self.state();
-                    state.tally.sweep(now - started);
+                    state.tally.sweep(now - began);
                     state.swept = Some(now);
                 }
                 self.state().trouble.remove(&task);
@@ -397,7 +390,6 @@ impl Session {
             let every = self.suspects_every();
             plan.rest_suspects(every.unwrap_or_default(), now);
         }
-        Some(())
     }
 
     async fn perform(&self, task: Task) -> Result<(), docker::Error> {
@@ -463,7 +455,8 @@ impl Session {
         }
         // Before all else: the loop turns over while it reads what was before it, too.
         state.supervisor.iter_mut().for_each(Supervisor::turn);
-        if state.reads_past {
+        let past = state.past;
+        if past == Past::Read {
             return;
         }
         let now = state.clock.now();
@@ -487,6 +480,10 @@ impl Session {
         }
         for said in self.said_meanwhile() {
             say(said);
+        }
+        if past == Past::Sought {
+            // The first sweep tells more of it in a moment.
+            return;
         }
         plan.respond(self.next_response());
         let now = Instant::now();
@@ -516,7 +513,7 @@ impl Session {
         }
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
-        let has_short = state.short.values().any(|since| since.elapsed() < CLOSELY);
+        let has_short = state.services.short.values().any(|since| since.elapsed() < CLOSELY);
         suspects_every(state.detector.suspects(since), has_short)
     }
 
@@ -524,12 +521,13 @@ impl Session {
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
         let failing = state.detector.suspects(since).map(|suspect| suspect.service_id.to_owned());
-        let short = state.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
+        let short =
+            state.services.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
         failing.chain(short).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // One task uses it, so it is never poisoned while anybody looks on.
+        // One thread uses it, so it is never poisoned while anybody looks on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

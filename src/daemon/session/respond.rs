@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::look::Past;
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::daemon::purse::Purse;
@@ -229,6 +230,9 @@ impl Session {
     /// Looks at the services that want it, and does what is permitted.
     pub(super) async fn respond(&self) -> Result<(), docker::Error> {
         let leads = self.ask_who_leads().await?;
+        if self.state().past != Past::Known {
+            return Ok(());
+        }
         self.settle_what_is_not().await?;
         self.refresh_nodes().await?;
         let due = {
@@ -493,6 +497,7 @@ impl Session {
         {
             let mut state = self.state();
             let now = state.clock.now();
+            state.listing.changed.insert(decision.subject.id.clone());
             if let Some(response) = &mut state.response {
                 response.responder.settle(now, permit, outcome);
                 if is_unknown {

@@ -32,7 +32,7 @@ impl Session {
     pub fn told(&self, after: Option<u32>) -> (Vec<Told>, Option<u32>) {
         let state = self.state();
         let told = |storm: Storm| Told {
-            labels: state.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
+            labels: state.services.labels.get(&storm.subject.id).cloned().unwrap_or_default(),
             storm: Arc::new(storm),
         };
         let (storms, next) = state.detector.ongoing_after(after, TOLD_MAX);
@@ -41,7 +41,7 @@ impl Session {
 
     /// The labels `squall.*` of a service.
     pub fn labels(&self, id: &str) -> Labels {
-        self.state().labels.get(id).cloned().unwrap_or_default()
+        self.state().services.labels.get(id).cloned().unwrap_or_default()
     }
 
     /// Whether this node is the one that tells; `None` while that is not known.
