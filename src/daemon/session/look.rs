@@ -298,7 +298,10 @@ impl Session {
                     Fact::ImageGone { .. } => state.lost_images = true,
                     _ => {}
                 }
-                state.detector.take(&observation);
+                // A worker hears of tasks what one node hears, and cannot ask about them: its managers tell of them.
+                if state.role != Role::Worker || !observation.fact.is_of_swarm() {
+                    state.detector.take(&observation);
+                }
                 return Some(observation.at);
             }
             Reading::Skipped(reason) => state.skipped.add(reason),

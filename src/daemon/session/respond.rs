@@ -238,10 +238,16 @@ impl Session {
         let due = {
             let mut state = self.state();
             let now = state.clock.now();
+            let is_manager = state.role == Role::Manager;
             match &mut state.response {
                 Some(response) => {
                     response.responder.lead(now, leads);
-                    response.responder.due(now)
+                    let mut due = response.responder.due(now);
+                    if !is_manager {
+                        // It was one: services cannot be looked at until it is one again.
+                        due.drain(..).for_each(|id| response.responder.put_off(now, &id));
+                    }
+                    due
                 }
                 None => return Ok(()),
             }
@@ -372,12 +378,13 @@ impl Session {
 
     /// Where a global service may be brought back.
     async fn refresh_nodes(&self) -> Result<(), docker::Error> {
+        let is_manager = self.role() == Role::Manager;
         let is_wanted = match &self.state().response {
-            Some(response) => {
+            Some(response) if is_manager => {
                 let is_old = response.nodes_at.is_none_or(|at| at.elapsed() > NODES_FRESH);
                 is_old && response.responder.held().any(|held| held.mark.is_by_placement())
             }
-            None => false,
+            _ => false,
         };
         if !is_wanted {
             return Ok(());
