@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::closed_set::closed_set;
-use super::{Cause, Subject, Timestamp};
+use super::{Cause, ClockStep, OnClock, Subject, Timestamp};
 
 closed_set! {
     /// What is done about a storm. A service's label `squall.response` names one; so does the configuration.
@@ -185,4 +185,11 @@ pub struct AttemptCount {
     pub attempts: u64,
     /// Those of them that failed.
     pub failed: u64,
+}
+
+impl OnClock for AttemptCount {
+    fn step(&mut self, step: ClockStep) {
+        let Self { minute, subject: _, attempts: _, failed: _ } = self;
+        *minute = step.carry_minute(*minute);
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Said, Session, State};
 use crate::daemon::plan::Plan;
 use crate::daemon::sensor::Sensors;
-use crate::model::{ClockStep, Gap, Timestamp};
+use crate::model::{ClockStep, Gap, OnClock, Timestamp, on_clock};
 
 /// A shorter span of which no event is missing is no gap. What the Swarm did in a longer one is not known: it keeps the
 /// last five tasks of a slot. An election takes less than this.
@@ -219,17 +219,12 @@ impl State {
     /// The daemon's clock was stepped: what is remembered is told on the new one, and the step is said, as what came
     /// about it may be in another order.
     pub(super) fn step_clock(&mut self, step: ClockStep) {
-        self.detector.step_clock(step);
-        // A span of the old clock would be in the future of one that was set back.
-        self.sight.gap_end = self.sight.gap_end.map(|end| step.carry(end));
-        if let Some(open) = &mut self.sight.open {
-            open.from = step.carry(open.from);
-        }
+        self.step(step);
         let (from, to) = (step.expected.min(step.said), step.said);
         let gap = Gap { from, to, why: "clock-stepped".to_owned(), open: false };
         self.keep_gap(gap.clone());
         if let Some(response) = &mut self.response {
-            response.step_clock(step, gap);
+            response.to_say.push(Said::Gap(gap));
         }
     }
 
@@ -238,6 +233,45 @@ impl State {
         self.sight.keep(gap);
     }
 }
+
+impl OnClock for State {
+    fn step(&mut self, step: ClockStep) {
+        let Self {
+            detector,
+            response,
+            purse: _,
+            supervisor: _,
+            info: _,
+            clock: _,
+            role: _,
+            skipped: _,
+            observations: _,
+            sight,
+            from,
+            services: _,
+            listing: _,
+            active_nodes: _,
+            past: _,
+            no_log: _,
+            trouble: _,
+            tally,
+            // On this machine's clock.
+            started: _,
+            swept: _,
+            lost_images: _,
+            event_at,
+        } = self;
+        detector.step(step);
+        response.step(step);
+        sight.step(step);
+        from.step(step);
+        tally.step(step);
+        event_at.step(step);
+    }
+}
+
+on_clock!(Sight { open, lost_at, gaps, gap_end } rest { lost, is_in_doubt, is_stale, epoch });
+on_clock!(OpenGap { from } rest { why, has_missed, is_listed });
 
 #[cfg(test)]
 mod tests {

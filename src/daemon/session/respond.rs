@@ -19,7 +19,7 @@ use crate::detect::Detector;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{
-    ClockStep, Decision, Gap, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp,
+    Decision, NodeFact, Notice, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
 };
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 
@@ -76,7 +76,7 @@ pub(super) struct Response {
     /// What became of the last action of a subject, where it failed: it is said once.
     failing: BTreeMap<(SubjectKind, String), String>,
     /// To be said when the loop comes to it.
-    to_say: Vec<Said>,
+    pub(super) to_say: Vec<Said>,
 }
 
 impl Response {
@@ -118,12 +118,6 @@ impl Response {
         deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
     }
 
-    /// The daemon's clock was stepped, which is to be said.
-    pub(super) fn step_clock(&mut self, step: ClockStep, gap: Gap) {
-        self.responder.step_clock(step);
-        self.to_say.push(Said::Gap(gap));
-    }
-
     /// Whether this node leads its Swarm; `None` while nobody has asked.
     pub(super) fn leads(&self) -> Option<bool> {
         self.leader_asked.map(|_| self.leads)
@@ -135,6 +129,12 @@ impl Response {
         self.leader_asked.map(|asked| asked + every)
     }
 }
+
+// A decision that is not settled is known by its time, as the service's labels have it.
+on_clock!(Response { responder } rest {
+    journal, unsettled, unsettled_at, leader_asked, leads, nodes, nodes_at, minutes_at, storms_after, is_behind,
+    stopped_at, no_journal, failing, to_say,
+});
 
 impl State {
     /// What is so around a subject now.
@@ -353,7 +353,7 @@ impl Session {
         };
         let outcome = Responder::outcome_of(decision, view.as_ref());
         self.tell(|responder, now| responder.found(now, decision, outcome));
-        self.journal_settlement(decision, outcome, "found in the service's labels").await;
+        self.settle(decision, outcome, "found in the service's labels", true).await;
         Ok(())
     }
 
@@ -364,7 +364,7 @@ impl Session {
             None => return Ok(()),
         };
         self.forget_hold(&decision.subject).await;
-        self.journal_settlement(decision, outcome, "found in the containers").await;
+        self.settle(decision, outcome, "found in the containers", true).await;
         Ok(())
     }
 
@@ -540,10 +540,6 @@ impl Session {
         response.failing.insert(key, detail.to_owned()).as_deref() != Some(detail)
     }
 
-    async fn journal_settlement(&self, decision: &Decision, outcome: Outcome, detail: &str) {
-        self.settle(decision, outcome, detail, true).await;
-    }
-
     async fn settle(&self, decision: &Decision, outcome: Outcome, detail: &str, is_news: bool) {
         let at = self.state().clock.now();
         let settlement = Settlement { decision: decision.id.clone(), at, outcome, detail: detail.to_owned() };
@@ -553,9 +549,8 @@ impl Session {
         }
     }
 
-    /// Writes it down before anything goes on. A journal in memory is said, and no reason to stop: a quarantine's
-    /// state is in the service's labels.
-    /// Whether it is on disk.
+    /// Writes an entry down before anything goes on. Returns whether it is on disk: a journal in memory is said, and is
+    /// no reason to stop, as a quarantine's state is in the service's labels.
     async fn journal(&self, entry: Entry) -> bool {
         let journal = self.state().response.as_ref().map(|response| response.journal.clone());
         match journal {
