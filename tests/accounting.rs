@@ -9,7 +9,9 @@ use assert_cmd::cargo::cargo_bin_cmd;
 use serde_json::{Value, json};
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, read_line};
-use squall::model::{ClockStep, Subject, Timestamp};
+use squall::model::{
+    Budget, BudgetAnswer, BudgetReading, BudgetStanding, ClockStep, FindingKind, OnClock as _, Subject, Timestamp,
+};
 
 const RECORDING: &str = "tests/recordings/swarm3";
 
@@ -168,7 +170,7 @@ fn heads_after_a_removal(step: i64) -> BTreeMap<String, u64> {
             detector.begin_listing(Timestamp::from_secs(BEGAN + 21));
             detector.end_listing();
             let (expected, said) = (Timestamp::from_secs(BEGAN + 21), Timestamp::from_secs(BEGAN + 21 + step));
-            detector.step_clock(ClockStep { expected, said });
+            detector.step(ClockStep { expected, said });
         }
     }
     detector.settle_pulls();
@@ -177,6 +179,105 @@ fn heads_after_a_removal(step: i64) -> BTreeMap<String, u64> {
         *heads.entry(count.subject.name).or_default() += count.spend.kinds.manifest_heads;
     }
     heads
+}
+
+/// An hour by which a clock is set back while a registry refuses three services loses nothing that was counted, and leaves
+/// nothing in the future.
+#[test]
+fn a_clock_that_is_set_back_loses_no_spend_and_no_incident() {
+    const BEGAN: i64 = 1_800_000_000;
+    const REGISTRY: &str = "docker.io";
+    let at = |secs: i64| Timestamp::from_secs(BEGAN + secs);
+    let mut detector = Detector::new(Settings { by_minute: true, ..Settings::default() });
+    detector.count_by_minute(at(0));
+    let take = |detector: &mut Detector, object: &Value| {
+        let text = object.to_string();
+        let Reading::Observation(observation) = read_line(&text, 0) else { panic!("not read: {text}") };
+        detector.take(&observation);
+    };
+    let fail = |detector: &mut Detector, service: usize, secs: i64| {
+        let task = json!({
+            "ID": format!("task{service}at{secs}"), "Version": {"Index": secs + 10_000}, "CreatedAt": at(secs - 1),
+            "UpdatedAt": at(secs), "ServiceID": format!("service{service}"), "Slot": 1, "NodeID": "node1",
+            "Spec": {"ContainerSpec": {"Image": format!("team/app{service}:1")}, "ForceUpdate": 0,
+                "RestartPolicy": {"Condition": "any", "Delay": 1_000_000_000}},
+            "Status": {"Timestamp": at(secs), "State": "rejected", "Message": "preparing",
+                "Err": "toomanyrequests: You have reached your pull rate limit."},
+            "DesiredState": "shutdown",
+        });
+        take(detector, &task);
+        detector.advance(at(secs + 1));
+    };
+    for service in 0..3 {
+        let object = json!({
+            "ID": format!("service{service}"), "Version": {"Index": 7}, "CreatedAt": at(-7000), "UpdatedAt": at(-7000),
+            "Endpoint": {"Spec": {}},
+            "Spec": {"Name": format!("service{service}"), "Labels": {"com.docker.stack.namespace": format!("s{service}")},
+                "TaskTemplate": {"ContainerSpec": {"Image": format!("team/app{service}:1")}},
+                "Mode": {"Replicated": {"Replicas": 1}}},
+        });
+        take(&mut detector, &object);
+    }
+    for secs in (10..200).step_by(5) {
+        (0..3).for_each(|service| fail(&mut detector, service, secs));
+    }
+    let reading = |secs: i64| BudgetReading {
+        registry: REGISTRY.to_owned(),
+        at: at(secs),
+        account: None,
+        source: None,
+        own: None,
+        answer: BudgetAnswer::Limited(Budget { limit: 100, remaining: 40, window_secs: Some(21_600) }),
+    };
+    detector.meter_mut().read(reading(190));
+    let standing = |detector: &Detector, now: Timestamp| -> BudgetStanding {
+        let mut standings = detector.meter().standings(now).into_iter();
+        standings.find(|standing| standing.registry == REGISTRY).expect("it was asked")
+    };
+    let is_incident = |detector: &Detector, now: Timestamp| {
+        let findings = detector.findings(now);
+        assert!(findings.iter().all(|finding| finding.since <= now), "{findings:#?}");
+        findings.iter().any(|f| matches!(f.kind, FindingKind::RegistryIncident | FindingKind::BudgetSpent))
+    };
+    let (expected, said) = (at(210), at(210 - 3600));
+    detector.advance(expected);
+    let before = (standing(&detector, expected), detector.registries(), detector.storms());
+    assert!(is_incident(&detector, expected) && before.2.len() == 3, "{before:#?}");
+
+    detector.step(ClockStep { expected, said });
+    let after = (standing(&detector, said), detector.registries(), detector.storms());
+    assert!(is_incident(&detector, said), "it goes on");
+    assert_eq!((after.0.own, after.0.remaining), (before.0.own, before.0.remaining));
+    assert!((after.0.requests_per_min - before.0.requests_per_min).abs() < 0.1, "{after:#?}");
+    assert_eq!((after.0.asked, after.0.watched_since), (Some(at(190 - 3600)), Some(at(-3600))));
+    let of_registry = (&before.1[0], &after.1[0]);
+    assert_eq!(of_registry.0.requests, of_registry.1.requests);
+    assert!(of_registry.1.peak_at <= said && of_registry.1.refused.is_some_and(|refused| refused <= said));
+    assert_eq!(after.2.len(), 3);
+    for storm in &after.2 {
+        assert!(storm.onset <= said && storm.detected <= said && storm.ended.is_none(), "{storm:#?}");
+    }
+
+    // It goes on on the clock as it is now.
+    (0..3).for_each(|service| fail(&mut detector, service, 215 - 3600));
+    let now = at(220 - 3600);
+    detector.advance(now);
+    detector.meter_mut().read(reading(219 - 3600));
+    assert_eq!(standing(&detector, now).asked, Some(at(219 - 3600)), "a new answer is news");
+    assert!(detector.registries()[0].requests > of_registry.0.requests, "it is counted on");
+    detector.settle_pulls();
+    let spends = detector.drain_spend(usize::MAX);
+    let minutes = detector.drain_minutes(usize::MAX);
+    assert!(spends.iter().all(|spend| spend.minute <= now) && minutes.iter().all(|count| count.minute <= now));
+    assert!(
+        spends
+            .iter()
+            .map(|spend| spend.minute)
+            .chain(minutes.iter().map(|count| count.minute))
+            .all(|at| at == at.minute())
+    );
+    assert_eq!(spends.iter().map(|spend| spend.spend.requests).sum::<u64>(), detector.registries()[0].requests);
+    assert_eq!(minutes.iter().map(|count| count.failed).sum::<u64>(), 3 * 39);
 }
 
 #[test]

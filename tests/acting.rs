@@ -8,8 +8,12 @@ mod support;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -192,6 +196,18 @@ impl Watch {
 
     fn words(&self) -> String {
         fs::read_to_string(&self.err).unwrap()
+    }
+
+    /// What its API tells.
+    #[track_caller]
+    fn status(&self) -> Value {
+        let words = self.words();
+        let url = words.split("url=http://").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let mut stream = TcpStream::connect(url).unwrap();
+        write!(stream, "GET /api/v1/status HTTP/1.1\r\nHost: {url}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     /// How many lines of its log have all of these words.
@@ -582,6 +598,84 @@ fn what_failed_before_a_reconnect_does_not_count_while_a_gap_may_be_found() {
     assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
 }
 
+/// The daemon answers all but its events, and everything is listed meanwhile: the listing proves nothing of what the
+/// events would have told.
+#[test]
+fn nothing_is_written_while_the_event_stream_is_lost_although_the_daemon_lists_everything() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    bench.swarm.daemon().emit_container("create", "before");
+    let settings =
+        format!("{AT_ONCE}[watch]\nsweep_every = \"10s\"\n[serve]\nenabled = true\nlisten = \"127.0.0.1:0\"\n");
+    let mut watch = bench.watch(&settings, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    bench.swarm.daemon().on("/events", |_| Answer::error(500, "no events today"));
+    bench.swarm.daemon().end_streams();
+    watch.until("the loss is said", |watch| !watch.notices("lost").is_empty());
+    let listed = bench.swarm.daemon().count("/nodes");
+    until("everything is listed", || bench.swarm.daemon().count("/nodes") > listed);
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    watch.until("it is refused", |watch| !watch.refusals(Refusal::EvidenceGap).is_empty());
+    let gap = watch.status()["gaps"][0].clone();
+    assert_eq!((&gap["open"], &gap["why"]), (&json!(true), &json!("events-lost")), "{gap}");
+    pause(2500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    assert_eq!(watch.notices("gap").len(), 0, "it is not over");
+    bench.swarm.daemon().off("/events");
+    watch.until("it is held", |_| bench.is_held("web"));
+    assert_eq!(watch.notices("gap").len(), 0, "no event is missing");
+    assert_eq!(watch.status()["gaps"], json!([]));
+}
+
+#[test]
+fn a_permit_that_waits_for_the_journal_is_not_used_once_the_event_stream_is_lost() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    bench.swarm.daemon().emit_container("create", "before");
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    let journal = rusqlite::Connection::open(Path::new(&bench.state()).join(squall::journal::FILE)).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let look = format!("/services/{id}");
+    let looks = bench.swarm.daemon().count(&look);
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    until("it is looked at", || bench.swarm.daemon().count(&look) > looks);
+    pause(300);
+    bench.swarm.daemon().on("/events", |_| Answer::error(500, "no events today"));
+    bench.swarm.daemon().end_streams();
+    watch.until("it is settled", |watch| !watch.notices("settlement").is_empty());
+    let settlement = watch.notices("settlement")[0]["settlement"].clone();
+    assert_eq!(settlement["outcome"], "not-done", "{settlement}");
+    pause(1500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    journal.execute_batch("COMMIT").unwrap();
+    bench.swarm.daemon().off("/events");
+    watch.until("it is held", |_| bench.is_held("web"));
+}
+
+/// A listing that fails is mended by the next one: that is no gap, but till then nothing is known of what it would have
+/// told.
+#[test]
+fn nothing_is_written_between_a_listing_that_fails_and_the_next_of_everything() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "observe")]);
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it storms", |watch| !watch.refusals(Refusal::Observe).is_empty());
+    for path in ["/services", "/nodes"] {
+        bench.swarm.daemon().on(path, |_| Answer::error(500, "the swarm has no leader"));
+    }
+    watch.until("the failure is said", |watch| !watch.notices("trouble").is_empty());
+    // Services are listed again, but not everything.
+    bench.swarm.daemon().off("/services");
+    bench.swarm.edit("web", |spec| spec["Labels"]["squall.response"] = json!("scale-to-zero"));
+    watch.until("it is refused", |watch| !watch.refusals(Refusal::EvidenceGap).is_empty());
+    pause(2500);
+    assert_eq!(bench.writes_to(&id).len(), 0, "{}", watch.words());
+    bench.swarm.daemon().off("/nodes");
+    watch.until("it is held", |_| bench.is_held("web"));
+    assert_eq!(watch.notices("gap").len(), 0, "{}", watch.words());
+}
+
 /// What goes on with a quarantine has guards too.
 #[test]
 fn a_watched_attempt_is_refused_where_a_label_or_another_leader_says_so() {
@@ -614,6 +708,75 @@ fn a_watched_attempt_is_refused_where_a_label_or_another_leader_says_so() {
         watch.until("it is tried", |_| bench.writes_to(&id).len() > 1);
         watch.terminate();
     });
+}
+
+// --- Slow answers ------------------------------------------------------------------------------------------------------
+
+/// A Swarm of thousands of services takes minutes for it where its disk is slow.
+#[test]
+fn a_list_of_all_tasks_that_takes_ten_seconds_delays_no_response() {
+    let bench = Bench::swarm();
+    let mut watch = bench.watch(&format!("{AT_ONCE}[watch]\nsweep_every = \"10s\"\n"), &["--enforce"]);
+    watch.until("it watches", |_| bench.swarm.daemon().count("/tasks") > 0);
+    let sweeps = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&sweeps);
+    bench.swarm.daemon().delay(move |request| {
+        if request.path != "/tasks" || request.parameter("filters").is_some() {
+            return Duration::ZERO;
+        }
+        seen.fetch_add(1, Ordering::Relaxed);
+        Duration::from_secs(10)
+    });
+    watch.until("everything is being listed", |_| sweeps.load(Ordering::Relaxed) > 0);
+    let began = Instant::now();
+    let leader = format!("/nodes/{NODE_ID}");
+    let asked = bench.swarm.daemon().count(&leader);
+    bench.add_loop("web", 2, &[("squall.response", "scale-to-zero")]);
+    watch.until("it is held", |_| bench.is_held("web"));
+    println!("held after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "after {:?}: {}", began.elapsed(), watch.words());
+    assert!(bench.swarm.daemon().count(&leader) > asked, "it is asked who leads");
+    assert_eq!(sweeps.load(Ordering::Relaxed), 1, "there is one list of all tasks at a time");
+}
+
+#[test]
+fn a_write_that_is_answered_late_keeps_no_other_storm_unseen() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "scale-to-zero")]);
+    bench.swarm.fail_next(Fault::Delay(Duration::from_secs(12)));
+    let mut watch = bench.watch(AT_ONCE, &["--enforce"]);
+    watch.until("it is being held", |_| bench.arrived(&id) > 0);
+    let began = Instant::now();
+    bench.add_loop("also", 1, &[]);
+    watch.until("the other storm is said", |watch| watch.notices("onset").len() == 2);
+    assert!(began.elapsed() < Duration::from_secs(9), "after {:?}: {}", began.elapsed(), watch.words());
+    assert_eq!(watch.notices("settlement").len(), 0, "it is not answered yet");
+}
+
+/// A list of services shows what was so when it was asked for, and squall goes on meanwhile.
+#[test]
+fn a_list_of_services_that_is_older_than_a_release_lets_go_of_nothing() {
+    let bench = Bench::swarm();
+    let id = bench.add_loop("web", 1, &[("squall.response", "backoff")]);
+    let settings = format!("{AT_ONCE}backoff_min = \"4s\"\nstable_for = \"3s\"\n");
+    let mut watch = bench.watch(&settings, &["--enforce"]);
+    watch.until("it is held", |_| bench.is_held("web"));
+    bench.swarm.set_behaviour("web", Behaviour::Healthy);
+    let lists = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&lists);
+    bench.swarm.daemon().delay(move |request| {
+        let is_first = request.path == "/services" && seen.fetch_add(1, Ordering::Relaxed) == 0;
+        Duration::from_secs(if is_first { 14 } else { 0 })
+    });
+    watch.until("services are being listed", |_| lists.load(Ordering::Relaxed) > 0);
+    let began = Instant::now();
+    assert!(bench.is_held("web"), "the list has it as held");
+    watch.until("it is given back", |_| bench.swarm.spec("web")["Labels"][HELD].is_null());
+    assert_eq!(lists.load(Ordering::Relaxed), 1, "the list is not answered yet");
+    until("the list is answered", || began.elapsed() > Duration::from_secs(15));
+    assert_eq!(watch.notices("let-go").len(), 0, "{}", watch.words());
+    let last = bench.writes_to(&id).pop().unwrap();
+    assert!(last.body["Labels"][HELD].is_null(), "it is not held again");
 }
 
 // --- Kills -------------------------------------------------------------------------------------------------------------
@@ -1136,7 +1299,6 @@ fn a_stop_that_docker_refuses_is_tried_again() {
 
 /// A status of a request of somebody else's.
 fn post(bench: &Bench, path: &str) -> u16 {
-    use std::io::{Read as _, Write as _};
     let mut stream = std::os::unix::net::UnixStream::connect(bench.swarm.daemon().socket()).unwrap();
     write!(stream, "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();

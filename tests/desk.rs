@@ -663,7 +663,8 @@ fn gaps_are_gathered_and_keep_a_distance() {
     let mut stage = Stage::new();
     let mut alerts = Vec::new();
     for _ in 0..60 {
-        let gap = Gap { from: stage.now.minus(3 * SEC), to: stage.now, why: "the daemon restarted".to_owned() };
+        let gap =
+            Gap { from: stage.now.minus(3 * SEC), to: stage.now, why: "the daemon restarted".to_owned(), open: false };
         stage.desk.hear(stage.now, News::Gap(gap));
         alerts.extend(stage.pass(10 * SEC));
     }
@@ -821,7 +822,7 @@ fn play(steps: &[Step], may_restart: bool) -> Stage {
                 stage.change_cause(&name, to);
             }
             Step::Gap => {
-                let gap = Gap { from: stage.now.minus(SEC), to: stage.now, why: "lost".to_owned() };
+                let gap = Gap { from: stage.now.minus(SEC), to: stage.now, why: "lost".to_owned(), open: false };
                 stage.desk.hear(stage.now, News::Gap(gap));
             }
             Step::Trouble(part) => {
@@ -908,7 +909,7 @@ fn a_clock_that_is_set_back_delays_no_message_by_an_hour() {
     let expected = stage.now;
     stage.now = expected.minus(HOUR);
     stage.refreshed_at = stage.now;
-    stage.desk.step_clock(ClockStep { expected, said: stage.now });
+    stage.desk.step(ClockStep { expected, said: stage.now });
     stage.pass(MIN);
     assert_eq!(stage.told.len(), 1, "{:#?}", stage.told);
 }

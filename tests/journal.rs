@@ -121,7 +121,7 @@ fn let_go(secs: i64) -> LetGo {
 }
 
 fn gap(from_secs: i64, to_secs: i64) -> Gap {
-    Gap { from: at(from_secs), to: at(to_secs), why: "the daemon was restarted".to_owned() }
+    Gap { from: at(from_secs), to: at(to_secs), why: "the daemon was restarted".to_owned(), open: false }
 }
 
 fn hold(name: &str, mark: Option<&str>) -> Entry {

@@ -236,6 +236,58 @@ fn a_worker_tells_of_its_own_containers_and_where_to_ask() {
     assert_eq!(listings, [0; 3], "a worker is not asked what it cannot know");
 }
 
+/// One node hears of some tasks of a service, and a worker can neither ask what became of them nor be told what to do.
+#[test]
+fn a_worker_accuses_no_service_and_complains_of_nothing() {
+    let (dir, daemon) = fake();
+    serve_worker(&daemon);
+    let log = dir.path().join("dockerd.log");
+    fs::write(&log, "").unwrap();
+    let watch = squall(&daemon.host(), &["watch", "--format", "json", "--log", log.to_str().unwrap()]);
+    let mut watch = Running::start(dir.path(), watch);
+    watch.until("the event stream is open", |_| daemon.open_streams() > 0);
+    let mut lines = String::new();
+    for turn in 0..12 {
+        for (offset, action) in [(0, "create"), (1, "start"), (2, "die")] {
+            let nanos = now_nanos() + offset;
+            let event = json!({
+                "Type": "container", "Action": action, "scope": "local", "time": nanos / 1_000_000_000,
+                "timeNano": nanos,
+                "Actor": {"ID": format!("{turn:0>64}"), "Attributes": {
+                    "image": "app:1", "name": format!("shop_api.1.{turn:0>25}"), "exitCode": "1",
+                    "com.docker.swarm.service.id": service_id(0), "com.docker.swarm.service.name": "shop_api",
+                    "com.docker.swarm.task.id": format!("{turn:0>25}"),
+                    "com.docker.swarm.task.name": format!("shop_api.1.{turn:0>25}"),
+                    "com.docker.swarm.node.id": NODE_ID,
+                }},
+            });
+            daemon.emit(nanos, event.to_string());
+        }
+        let line = format!(
+            "time=\"{}\" level=error msg=\"fatal task error\" error={} module=node/agent/taskmanager node.id={NODE_ID} service.id={} task.id=task{turn:021}\n",
+            secs_ago(0),
+            json!(MOUNT_ERROR),
+            service_id(1)
+        );
+        lines.push_str(&line);
+    }
+    fs::write(&log, lines).unwrap();
+    emit_loop(&daemon, "web", 8);
+    watch.until("what runs beside Swarm is told", |watch| !watch.notices("onset").is_empty());
+    std::thread::sleep(Duration::from_secs(8));
+    let onsets = watch.notices("onset");
+    let names: Vec<&Value> = onsets.iter().map(|line| &line["storm"]["subject"]["name"]).collect();
+    assert_eq!(names, ["web"], "{}", watch.words());
+    assert_eq!(watch.words().matches("ERROR").count(), 0, "{}", watch.words());
+    assert_eq!(watch.notices("trouble").len(), 0);
+    // It becomes a manager, and sees all.
+    daemon.off("/nodes");
+    serve_storm(&daemon);
+    watch.until("a service is told", |watch| watch.notices("onset").len() == 2);
+    assert_eq!(watch.notices("onset")[1]["storm"]["subject"]["name"], "service0");
+    assert_eq!(watch.terminate(), Some(0));
+}
+
 /// A container that its engine restarts every second, in the events that the daemon remembers; the last is now.
 fn emit_loop(daemon: &FakeDaemon, name: &str, times: i64) {
     let now = now_nanos();

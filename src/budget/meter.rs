@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::forecast::{Outlook, exhaustion};
 use super::registries::Registries;
-use crate::model::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion, Timestamp};
+use crate::model::{
+    Budget, BudgetAnswer, BudgetReading, BudgetStanding, ClockStep, Exhaustion, OnClock, Timestamp, on_clock,
+};
 
 /// How far back is remembered what was asked: the longest window that may be configured would take a week, and all
 /// that are known take 6 hours. Of a longer one the older part counts as spent by others.
@@ -198,6 +200,25 @@ impl Meter {
             without_image: None,
             exhaustion: stated.map(|read| runs_out(known, read, now)),
         }
+    }
+}
+
+on_clock!(Meter { watched_since, known } rest { registries });
+on_clock!(Read { reading } rest { budget, own, total, others_per_min });
+
+impl OnClock for Known {
+    fn step(&mut self, step: ClockStep) {
+        let Self { reading, minutes, total: _, requests: _, peak: (_, peak_at), answer } = self;
+        reading.step(step);
+        answer.step(step);
+        *peak_at = step.carry_minute(*peak_at);
+        // Of a clock that was set back there may be a minute twice.
+        let mut carried: BTreeMap<Timestamp, (u64, u64)> = BTreeMap::new();
+        for (minute, pulls, requests) in minutes.drain(..) {
+            let asked = carried.entry(step.carry_minute(minute)).or_default();
+            *asked = (asked.0 + pulls, asked.1 + requests);
+        }
+        minutes.extend(carried.into_iter().map(|(minute, (pulls, requests))| (minute, pulls, requests)));
     }
 }
 

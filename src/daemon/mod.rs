@@ -2,7 +2,8 @@
 //!
 //! One loop takes all that can wake it ([`sensor::Wake`]), and hands what it reads to the detector. On a manager it
 //! lists services with their status often, the tasks of suspects at a quarter of their loop period, and all tasks
-//! rarely; on a worker or a plain host it reads events and container listings.
+//! rarely; on a worker or a plain host it reads events and container listings. These tasks and responses are done beside
+//! one another: none waits for another that takes long.
 
 mod clock;
 mod hand;

@@ -1,5 +1,7 @@
-//! When to ask what. Pure: it is told the time.
+//! When to ask what. Each task has a lane of its own: it is done beside the others, and never twice at once. Pure: it is
+//! told the time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -63,6 +65,10 @@ pub(super) struct Plan {
     sweep_pause: Duration,
     /// When it is worth finding out again who is suspect.
     review_at: Instant,
+    /// What is being done.
+    under_way: BTreeSet<Task>,
+    /// What of it began before it was asked for, and is to be done once more.
+    again: BTreeSet<Task>,
 }
 
 impl Plan {
@@ -80,22 +86,45 @@ impl Plan {
             respond_rest: now,
             sweep_pause: Duration::ZERO,
             review_at: now,
+            under_way: BTreeSet::new(),
+            again: BTreeSet::new(),
         }
     }
 
-    /// What to do next, and when.
-    pub(super) fn next(&self) -> (Instant, Task) {
+    /// What to begin next, and when; nothing where everything is being done.
+    pub(super) fn next(&self) -> Option<(Instant, Task)> {
         let respond = self.respond_at.map(|at| (at.max(self.respond_rest), Task::Respond));
         let suspects = self.suspects_at.map(|at| (at, Task::Suspects));
         let images = self.images_at.map(|at| (at.max(self.images_rest), Task::Images));
         let rest = [(self.services_at, Task::Services), (self.sweep_at, Task::Sweep)];
         let first = |a: (Instant, Task), b: (Instant, Task)| if b.0 < a.0 { b } else { a };
-        rest.into_iter().chain(images).chain(suspects).chain(respond).reduce(first).unwrap_or(rest[0])
+        let all = rest.into_iter().chain(images).chain(suspects).chain(respond);
+        all.filter(|(_, task)| !self.under_way.contains(task)).reduce(first)
+    }
+
+    /// A task begins.
+    pub(super) fn begin(&mut self, task: Task) {
+        self.under_way.insert(task);
+    }
+
+    /// A task is wanted: once more where it has begun already.
+    fn want(&mut self, task: Task) {
+        if self.under_way.contains(&task) {
+            self.again.insert(task);
+        }
+    }
+
+    /// A task has ended. Returns whether it is wanted once more.
+    fn end(&mut self, task: Task) -> bool {
+        self.under_way.remove(&task);
+        self.again.remove(&task)
     }
 
     /// A task was done at `now`, in `took`.
     pub(super) fn done(&mut self, task: Task, now: Instant, took: Duration) {
-        let at = |every: Duration| now + every.max(rest(took));
+        let is_wanted = self.end(task);
+        // Once more: after as long as it took.
+        let at = |every: Duration| now + if is_wanted { took.min(SWEEP_PAUSE_MAX) } else { every.max(rest(took)) };
         self.review_at = now;
         match task {
             Task::Services => self.services_at = at(self.services_every),
@@ -108,7 +137,7 @@ impl Plan {
                 self.suspects_at = Some(self.suspects_rest);
             }
             Task::Images => {
-                self.images_at = None;
+                self.images_at = is_wanted.then_some(now);
                 self.images_rest = now + IMAGES_SHORTEST.max(took * SHARE_WORST);
             }
             Task::Respond => self.respond_at = None,
@@ -117,6 +146,7 @@ impl Plan {
 
     /// A task failed at `now`: it is tried again, not at once.
     pub(super) fn failed(&mut self, task: Task, now: Instant) {
+        self.end(task);
         match task {
             Task::Services => self.services_at = now + self.services_every.max(AFTER_FAILURE),
             Task::Sweep => {
@@ -135,6 +165,7 @@ impl Plan {
 
     /// Images have gone: which are left is to be seen, before one of them is pulled again.
     pub(super) fn see_images(&mut self, now: Instant) {
+        self.want(Task::Images);
         self.images_at.get_or_insert(now);
     }
 
@@ -142,6 +173,8 @@ impl Plan {
     pub(super) fn resync(&mut self, now: Instant) {
         self.services_at = now;
         self.sweep_at = now;
+        self.want(Task::Services);
+        self.want(Task::Sweep);
     }
 
     /// After the services were asked for: not again before `every` has passed.
@@ -161,6 +194,7 @@ impl Plan {
     /// After the first failure of a listing: everything is to be seen again once it works.
     pub(super) fn resync_sweep(&mut self, now: Instant) {
         self.sweep_at = self.sweep_at.min(now + AFTER_FAILURE);
+        self.want(Task::Sweep);
     }
 
     /// Sets when suspects are looked at: none, or after `every`, not before what [`done`](Self::done) said.
@@ -233,10 +267,10 @@ mod tests {
         let mut plan = Plan::new(Duration::from_secs(2), Duration::from_secs(300), now);
         plan.done(Task::Sweep, now, Duration::from_millis(10));
         plan.done(Task::Services, now, Duration::from_millis(10));
-        assert_eq!(plan.next(), (now + Duration::from_secs(2), Task::Services));
+        assert_eq!(plan.next(), Some((now + Duration::from_secs(2), Task::Services)));
         for (took, every) in [(100, 5000), (1000, 15_000), (5000, 50_000)] {
             plan.done(Task::Services, now, Duration::from_millis(took));
-            assert_eq!(plan.next(), (now + Duration::from_millis(every), Task::Services), "{took} ms");
+            assert_eq!(plan.next(), Some((now + Duration::from_millis(every), Task::Services)), "{took} ms");
         }
     }
 
@@ -247,6 +281,23 @@ mod tests {
         plan.done(Task::Sweep, now, Duration::ZERO);
         plan.done(Task::Services, now, Duration::ZERO);
         plan.resync(now);
-        assert_eq!(plan.next().0, now);
+        assert_eq!(plan.next().map(|(at, _)| at), Some(now));
+    }
+
+    #[test]
+    fn a_sweep_that_takes_long_keeps_nothing_else_waiting_and_is_not_begun_twice() {
+        let now = Instant::now();
+        let mut plan = Plan::new(Duration::from_secs(2), Duration::from_secs(300), now);
+        plan.begin(Task::Sweep);
+        plan.begin(Task::Services);
+        assert_eq!(plan.next(), None);
+        plan.done(Task::Services, now, Duration::ZERO);
+        assert_eq!(plan.next(), Some((now + Duration::from_secs(2), Task::Services)));
+        // It began before the daemon was back.
+        plan.resync(now);
+        let later = now + Duration::from_secs(60);
+        plan.done(Task::Sweep, later, Duration::from_secs(60));
+        plan.begin(Task::Services);
+        assert_eq!(plan.next(), Some((later + SWEEP_PAUSE_MAX, Task::Sweep)));
     }
 }

@@ -11,6 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use gaps::Sight;
+use look::{Past, Services};
 use respond::Response;
 pub use role::Role;
 use tokio::time::Instant;
@@ -26,8 +30,8 @@ use crate::detect::Detector;
 use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
 use crate::journal::Journal;
 use crate::model::{
-    Decision, Finding, Gap, Labels, Notice, OriginReport, REPORT_SCHEMA, Report, Risk, Settlement, Skipped, Span,
-    Storm, StormState, SubjectKind, Timestamp, Transition,
+    Decision, Finding, Gap, Notice, OriginReport, REPORT_SCHEMA, Report, Settlement, Skipped, Span, Storm, StormState,
+    SubjectKind, Timestamp, Transition,
 };
 use crate::situation::Situation;
 
@@ -42,8 +46,6 @@ const TICK: Duration = Duration::from_millis(500);
 const CLOSELY: Duration = Duration::from_secs(30);
 /// How long ago a failure may be for its service to be a suspect.
 const SUSPECT_FOR: Duration = Duration::from_secs(120);
-/// How long after a reconnect a gap may be found: the replay's 2 s, and the question why.
-const DOUBT: Duration = Duration::from_secs(4);
 /// How far back history is shown.
 const DAY: Duration = Duration::from_secs(86_400);
 /// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
@@ -76,6 +78,15 @@ pub enum Said {
     JournalBack,
 }
 
+/// A task of the plan that was done.
+struct Done {
+    task: Task,
+    began: Instant,
+    /// What the node was when it began.
+    role: Role,
+    result: Result<(), docker::Error>,
+}
+
 /// Why a session did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -97,6 +108,9 @@ pub struct Session {
     services_every: Duration,
     sweep_every: Duration,
     wants_risks: bool,
+    /// Of services, and of images, there is one listing at a time: what one of them has not is gone.
+    services_lane: tokio::sync::Mutex<()>,
+    images_lane: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -116,33 +130,16 @@ struct State {
     role: Role,
     skipped: Skipped,
     observations: u64,
-    gaps: Vec<Gap>,
-    /// The end of the last one, on the daemon's clock as it is now.
-    gap_end: Option<Timestamp>,
+    sight: Sight,
     from: Option<Timestamp>,
-    /// Services with fewer tasks than they should have, and since when.
-    short: BTreeMap<String, Instant>,
-    /// Those of them that the listing under way has.
-    still_short: BTreeSet<String>,
-    risks: Vec<Risk>,
+    /// By the last listing that was complete, and by the one under way.
+    services: Services,
+    listing: Services,
+    /// Nodes that may be given tasks.
     active_nodes: u64,
-    /// What was before the session has been read.
-    has_past: bool,
-    /// It is being read.
-    reads_past: bool,
-    lost: Option<String>,
+    past: Past,
     no_log: Option<String>,
     trouble: BTreeMap<Task, String>,
-    /// Since when listings fail, of a daemon that answers.
-    unlisted: Option<Timestamp>,
-    /// Nothing has been listed since the daemon was lost: nobody looks.
-    is_stale: bool,
-    /// Until when it may still turn out that events were missed while the daemon was lost.
-    doubt_until: Option<Instant>,
-    /// The labels `squall.*` of the services that have any, by id.
-    labels: BTreeMap<String, Labels>,
-    /// Those that the listing under way has.
-    labels_listed: BTreeMap<String, Labels>,
     tally: Tally,
     started: Timestamp,
     /// When everything was listed last.
@@ -180,23 +177,14 @@ impl Session {
             role,
             skipped: Skipped::default(),
             observations: 0,
-            gaps: Vec::new(),
-            gap_end: None,
+            sight: Sight::default(),
             from: None,
-            short: BTreeMap::new(),
-            still_short: BTreeSet::new(),
-            risks: Vec::new(),
+            services: Services::default(),
+            listing: Services::default(),
             active_nodes: 0,
-            has_past: false,
-            reads_past: false,
-            lost: None,
+            past: Past::Unknown,
             no_log: None,
             trouble: BTreeMap::new(),
-            unlisted: None,
-            is_stale: true,
-            doubt_until: None,
-            labels: BTreeMap::new(),
-            labels_listed: BTreeMap::new(),
             tally: Tally::default(),
             started: wall_clock(),
             swept: None,
@@ -210,6 +198,8 @@ impl Session {
             services_every: config.watch.services_every.0,
             sweep_every: config.watch.sweep_every.0,
             wants_risks,
+            services_lane: tokio::sync::Mutex::default(),
+            images_lane: tokio::sync::Mutex::default(),
             state: Mutex::new(state),
         })
     }
@@ -285,24 +275,28 @@ impl Session {
     pub async fn run(&self, until: Option<Instant>, say: &mut (dyn FnMut(Said) + Send)) {
         let mut sensors = Sensors::start(&self.client, &self.log);
         let mut plan = Plan::new(self.services_every, self.sweep_every, Instant::now());
+        let mut lanes = FuturesUnordered::new();
         loop {
-            let (at, task) = plan.next();
+            let next = plan.next();
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 () = sleep_until(until) => break,
+                Some(done) = lanes.next() => self.conclude(done, &mut plan, say),
+                () = sleep_until(next.map(|(at, _)| at)) => {
+                    if let Some((_, task)) = next {
+                        plan.begin(task);
+                        lanes.push(self.carry_out(task));
+                    }
+                }
                 wake = sensors.next() => match wake {
                     Some(wake) => self.handle(wake, &mut plan, say),
                     None => break,
                 },
-                () = tokio::time::sleep_until(at) => {
-                    if self.carry_out(task, &mut plan, &mut sensors, until, say).await.is_none() {
-                        break;
-                    }
-                }
                 () = sleep_until(deadline) => {}
+                () = tokio::time::sleep(TICK), if !lanes.is_empty() => {}
             }
-            self.note_dropped(&sensors, say);
+            self.note_dropped(&sensors, &mut plan);
             self.pass_time(&mut plan, say);
         }
     }
@@ -320,13 +314,15 @@ impl Session {
         let state = self.state();
         let now = state.clock.now();
         let counters = state.detector.counters();
+        let mut gaps: Vec<Gap> = state.sight.gaps(now).collect();
+        gaps.reverse();
         let origin = OriginReport {
             id: self.info.name.clone(),
             engine: Some(self.info.server_version.clone()).filter(|version| !version.is_empty()),
             observations: state.observations,
-            gaps: state.gaps.clone(),
+            gaps,
         };
-        let mut risks = state.risks.clone();
+        let mut risks = state.services.risks.clone();
         let length = state.from.map_or(Duration::ZERO, |from| now.since(from));
         let mut spenders = state.detector.spenders();
         spenders.iter_mut().for_each(|spender| spender.spend = spender.spend.over(length));
@@ -348,30 +344,15 @@ impl Session {
         }
     }
 
-    /// Does one task of the plan while events are taken in; `None` when the time is up or the readers have ended.
-    async fn carry_out(
-        &self,
-        task: Task,
-        plan: &mut Plan,
-        sensors: &mut Sensors,
-        until: Option<Instant>,
-        say: &mut (dyn FnMut(Said) + Send),
-    ) -> Option<()> {
-        let (started, role) = (Instant::now(), self.role());
-        let result = {
-            let work = self.perform(task);
-            tokio::pin!(work);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = sleep_until(until) => return None,
-                    result = &mut work => break result,
-                    wake = sensors.next() => self.handle(wake?, plan, say),
-                    () = tokio::time::sleep(TICK) => {}
-                }
-                self.pass_time(plan, say);
-            }
-        };
+    /// Does one task of the plan, beside others and while events are taken in.
+    async fn carry_out(&self, task: Task) -> Done {
+        let (began, role) = (Instant::now(), self.role());
+        Done { task, began, role, result: self.perform(task).await }
+    }
+
+    /// Draws the conclusions from a task that was done.
+    fn conclude(&self, done: Done, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
+        let Done { task, began, role, result } = done;
         let now = Instant::now();
         if task == Task::Sweep
             && let Some(supervisor) = &mut self.state().supervisor
@@ -380,13 +361,11 @@ impl Session {
         }
         match result {
             Ok(()) => {
-                plan.done(task, now, now - started);
+                plan.done(task, now, now - began);
                 if task == Task::Sweep {
                     let mut state = self.state();
-                    state.tally.sweep(now - started);
+                    state.tally.sweep(now - began);
                     state.swept = Some(now);
-                    drop(state);
-                    self.note_listed(say);
                 }
                 self.state().trouble.remove(&task);
                 if self.role() != role {
@@ -398,12 +377,11 @@ impl Session {
             Err(error) => {
                 plan.failed(task, now);
                 let text = error.to_string();
-                let mut state = self.state();
-                state.is_stale |= task == Task::Sweep;
-                if state.lost.is_none() && matches!(task, Task::Services | Task::Sweep) {
-                    let since = state.clock.now();
-                    state.unlisted.get_or_insert(since);
+                if matches!(task, Task::Services | Task::Sweep) {
+                    self.note_unlisted(plan);
                 }
+                let mut state = self.state();
+                state.sight.is_stale |= task == Task::Sweep;
                 let is_news = state.trouble.insert(task, text.clone()).as_ref() != Some(&text);
                 drop(state);
                 if is_news {
@@ -416,7 +394,6 @@ impl Session {
             let every = self.suspects_every();
             plan.rest_suspects(every.unwrap_or_default(), now);
         }
-        Some(())
     }
 
     async fn perform(&self, task: Task) -> Result<(), docker::Error> {
@@ -448,33 +425,12 @@ impl Session {
                 }
                 at.into_iter().for_each(|at| self.note_event(at, plan));
             }
-            Wake::Docker(FollowItem::Connected { .. }) => self.note_back(plan, say),
-            Wake::Docker(FollowItem::Lost { error, .. }) => {
-                let text = error.to_string();
-                let is_news = self.state().lost.is_none();
-                if is_news {
-                    let mut state = self.state();
-                    (state.is_stale, state.lost) = (true, Some(text.clone()));
-                    // What the events since then vouch for is another question.
-                    state.unlisted = None;
-                    drop(state);
-                    say(Said::Lost(text));
-                }
+            Wake::Docker(FollowItem::Connected { is_in_doubt, .. }) => self.note_back(is_in_doubt, plan, say),
+            Wake::Docker(FollowItem::Lost { error, .. }) => self.note_lost(error.to_string(), say),
+            Wake::Docker(FollowItem::Vouched) => self.note_doubt_over(None),
+            Wake::Docker(FollowItem::Gap { from_nanos, why, .. }) => {
+                self.note_doubt_over(Some((Timestamp::from_nanos(from_nanos), why.as_str())));
             }
-            Wake::Docker(FollowItem::Gap { from_nanos, to_nanos, why }) => {
-                let (from, to) = (Timestamp::from_nanos(from_nanos), Timestamp::from_nanos(to_nanos));
-                self.state().doubt_until = None;
-                self.note_gap(Gap { from, to, why: why.as_str().to_owned() }, say);
-            }
-        }
-    }
-
-    fn note_back(&self, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
-        let was_lost = self.state().lost.take().is_some();
-        if was_lost {
-            plan.resync(Instant::now());
-            self.state().doubt_until = Some(Instant::now() + DOUBT);
-            say(Said::Back);
         }
     }
 
@@ -503,15 +459,17 @@ impl Session {
         }
         // Before all else: the loop turns over while it reads what was before it, too.
         state.supervisor.iter_mut().for_each(Supervisor::turn);
-        if state.reads_past {
+        let past = state.past;
+        if past == Past::Read {
             return;
         }
         let now = state.clock.now();
-        if state.is_stale {
+        if state.sight.is_stale {
             state.detector.blind(now);
         }
         state.detector.advance(now);
         drop(state);
+        self.note_gap_over(say);
         // Part by part, so that thousands of storms that begin at once take little room.
         for part in 0.. {
             let notices: Vec<Notice> = self.state().detector.drain().take(NOTICES_AT_ONCE).collect();
@@ -523,6 +481,10 @@ impl Session {
         }
         for said in self.said_meanwhile() {
             say(said);
+        }
+        if past == Past::Sought {
+            // The first sweep tells more of it in a moment.
+            return;
         }
         plan.respond(self.next_response());
         let now = Instant::now();
@@ -555,7 +517,7 @@ impl Session {
         }
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
-        let has_short = state.short.values().any(|since| since.elapsed() < CLOSELY);
+        let has_short = state.services.short.values().any(|since| since.elapsed() < CLOSELY);
         suspects_every(state.detector.suspects(since), has_short)
     }
 
@@ -563,12 +525,13 @@ impl Session {
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
         let failing = state.detector.suspects(since).map(|suspect| suspect.service_id.to_owned());
-        let short = state.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
+        let short =
+            state.services.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
         failing.chain(short).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // One task uses it, so it is never poisoned while anybody looks on.
+        // One thread uses it, so it is never poisoned while anybody looks on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{AttemptCount, Cause, Gap, HistoryBucket, Timestamp};
+use crate::model::{AttemptCount, Cause, ClockStep, Gap, HistoryBucket, OnClock, Timestamp};
 
 /// How long a bucket of the history is, and how many there are: a day.
 const BUCKET: Duration = Duration::from_secs(900);
@@ -126,6 +126,30 @@ impl Tally {
     }
 }
 
+impl OnClock for Tally {
+    fn step(&mut self, step: ClockStep) {
+        let Self {
+            storms: _,
+            attempts: _,
+            failed: _,
+            gaps: _,
+            sweeps: _,
+            sweep_secs_sum: _,
+            sweep_counts: _,
+            event_lag: _,
+            history,
+        } = self;
+        // Of a clock that was set back there may be a quarter of an hour twice.
+        for HistoryBucket { at, attempts, failed, has_gap } in std::mem::take(history) {
+            if let Some(bucket) = self.bucket(step.carry(at)) {
+                bucket.attempts += attempts;
+                bucket.failed += failed;
+                bucket.has_gap |= has_gap;
+            }
+        }
+    }
+}
+
 fn start_of(at: Timestamp) -> Timestamp {
     let bucket = i64::try_from(BUCKET.as_nanos()).unwrap_or(i64::MAX);
     Timestamp::from_nanos(at.as_nanos().div_euclid(bucket).saturating_mul(bucket))
@@ -146,7 +170,12 @@ mod tests {
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         tally.past(at("2026-11-20T12:14:00Z"), 1, 1);
         tally.past(at("2026-11-21T11:59:00Z"), 7, 7);
-        tally.gap(&Gap { from: at("2026-11-21T11:50:00Z"), to: at("2026-11-21T12:00:30Z"), why: String::new() });
+        tally.gap(&Gap {
+            from: at("2026-11-21T11:50:00Z"),
+            to: at("2026-11-21T12:00:30Z"),
+            why: String::new(),
+            open: false,
+        });
         let history = tally.history(now);
         assert_eq!(history.len(), BUCKETS);
         assert_eq!(
@@ -156,6 +185,18 @@ mod tests {
         assert_eq!((history[94].failed, history[94].has_gap), (7, true));
         assert_eq!(history[0].at, at("2026-11-20T12:15:00Z"), "a day ago and older is not shown");
         assert_eq!(history[0].failed, 0);
+    }
+
+    #[test]
+    fn the_quarters_of_an_hour_move_with_a_clock_that_is_set_back() {
+        let mut tally = Tally::default();
+        tally.past(at("2026-11-21T11:01:00Z"), 1, 1);
+        tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
+        let (expected, said) = (at("2026-11-21T12:10:00Z"), at("2026-11-21T11:10:00Z"));
+        tally.step(ClockStep { expected, said });
+        let history = tally.history(said);
+        assert_eq!((history[95].attempts, history[95].at), (5, at("2026-11-21T11:00:00Z")));
+        assert_eq!((history[91].attempts, history[91].at), (1, at("2026-11-21T10:00:00Z")));
     }
 
     #[test]

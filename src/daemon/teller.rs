@@ -17,7 +17,7 @@ use super::clock::{WallClock, wall_clock};
 use super::inbox::Inbox;
 use super::session::{Said, Session};
 use crate::config::{Config, ConfigError, Serve};
-use crate::model::{Check, Status, Timestamp};
+use crate::model::{Check, OnClock as _, Status, Timestamp};
 use crate::notify::{
     Content, Courier, Desk, Heard, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings,
 };
@@ -348,7 +348,7 @@ impl Work {
         }
         loop {
             if let Some(step) = clock.step() {
-                desk.step_clock(step);
+                desk.step(step);
             }
             let now = wall_clock();
             let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);

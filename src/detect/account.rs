@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::key::Key;
 use super::spent::Sum;
 use crate::budget::Pulled;
-use crate::model::{Basis, Cause, ClockStep, ImageRef, Spend, SpendCount, Subject, Timestamp, fnv_64};
+use crate::model::{
+    Basis, Cause, ClockStep, ImageRef, OnClock, Spend, SpendCount, Subject, Timestamp, fnv_64, on_clock, step_keys,
+};
 
 /// How long a pull waits for the service that wants its image: a listing of services comes within seconds.
 const EARLY_FOR: Duration = Duration::from_secs(30);
@@ -252,15 +254,6 @@ impl Account {
         }
     }
 
-    /// See [`Detector::step_clock`](super::Detector::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        let gone = self.gone.iter_mut().map(|gone| &mut gone.at);
-        let began = self.origins.values_mut().filter_map(|origin| origin.began.as_mut());
-        for at in gone.chain(began).chain(self.images.values_mut()) {
-            *at = step.carry(*at);
-        }
-    }
-
     /// What a service was that is gone, and heard of again.
     pub(super) fn recall(&mut self, key: Key) -> Option<(Subject, Box<str>)> {
         let place = self.gone.iter().position(|gone| gone.key == key)?;
@@ -353,3 +346,39 @@ impl Account {
         self.resolved.pop()
     }
 }
+
+impl OnClock for Account {
+    fn step(&mut self, step: ClockStep) {
+        let Self {
+            wanted: _,
+            origins,
+            images,
+            told,
+            names: _,
+            gone,
+            early,
+            counts,
+            nobodys,
+            resolved,
+            counts_dropped: _,
+        } = self;
+        origins.step(step);
+        images.step(step);
+        *told = std::mem::take(told).into_iter().map(|(at, origin, image)| (step.carry(at), origin, image)).collect();
+        gone.step(step);
+        early.step(step);
+        let carry = |(_, minute, _, deployed): &mut CountKey| {
+            *minute = step.carry_minute(*minute);
+            deployed.step(step);
+        };
+        step_keys(counts, carry, Sum::join);
+        step_keys(nobodys, |(_, minute, _)| *minute = step.carry_minute(*minute), Sum::join);
+        resolved.step(step);
+    }
+}
+
+on_clock!(Gone { at } rest { key, subject, image });
+on_clock!(Origin { began } rest { name, node, tells_pulls, has_images });
+on_clock!(EarlyPull { asked } rest { image, registry });
+on_clock!(Unpriced { at } rest { node, pulled, basis, cause });
+on_clock!(Asked { at } rest { node, spend });

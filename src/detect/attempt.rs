@@ -2,7 +2,7 @@
 
 use super::key::{Key, Slot};
 use super::subject::Policy;
-use crate::model::{Cause, Condition, TaskState, Timestamp};
+use crate::model::{Cause, Condition, TaskState, Timestamp, on_clock};
 
 /// What is known of one Swarm task.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,10 @@ pub(super) struct Attempt {
     /// What it was judged to be.
     pub(super) outcome: Option<Outcome>,
 }
+
+on_clock!(Attempt { created, ended, state_since } rest {
+    key, subject, slot, node, version, listing, state, desired, exit_code, task_cause, pull_cause, facts, outcome,
+});
 
 /// What was seen of an attempt, yes or no.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,7 +5,7 @@
 //! new container at every try and uses no restart policy, so there the end itself counts.
 
 use super::key::Key;
-use crate::model::{Cause, ContainerAction, Timestamp};
+use crate::model::{Cause, ClockStep, ContainerAction, OnClock, Timestamp, on_clock};
 
 /// How many events of one container wait to be put in order; more in two seconds are taken as they come.
 const PENDING_MAX: usize = 64;
@@ -34,6 +34,30 @@ struct Death {
     cause: Cause,
     was_ordered: bool,
 }
+
+impl OnClock for PlainContainer {
+    fn step(&mut self, step: ClockStep) {
+        let Self {
+            key: _,
+            subject: _,
+            generation: _,
+            last_seen,
+            is_ecs: _,
+            pending,
+            started,
+            death,
+            killed: _,
+            out_of_memory: _,
+            unhealthy: _,
+        } = self;
+        last_seen.step(step);
+        pending.iter_mut().for_each(|(at, _)| at.step(step));
+        started.step(step);
+        death.step(step);
+    }
+}
+
+on_clock!(Death { at } rest { exit_code, cause, was_ordered });
 
 /// The events that matter, without what names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -281,6 +281,15 @@ impl Detector {
         self.listing = at;
     }
 
+    /// A service is in the listing under way, whatever that tells of it.
+    pub fn keep_listed(&mut self, id: &str) {
+        let listing = self.listing;
+        let index = self.index_of(SubjectKind::SwarmService, id);
+        if let Some(subject) = index.and_then(|index| self.subject_mut(index)) {
+            subject.listed = listing;
+        }
+    }
+
     /// The listing is complete. Services that it did not have and that nothing was heard of since it began are
     /// removed: their storms are over.
     pub fn end_listing(&mut self) {

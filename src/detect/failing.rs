@@ -7,7 +7,7 @@ use super::key::Slot;
 use super::quota::{Limiter, Quotas};
 use super::run::{Episode, Failure, Run};
 use super::subject::Change;
-use crate::model::{Cause, CauseCounts, ClockStep, Timestamp};
+use crate::model::{Cause, CauseCounts, Timestamp, on_clock};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
 const RECENT_MAX: usize = 16;
@@ -40,6 +40,9 @@ pub(super) struct SlotState {
     pub(super) limiter: Limiter,
 }
 
+on_clock!(Failing { slots, recent, last, fast, slow, storm } rest { limiter, details });
+on_clock!(SlotState { last } rest { slot, period, failures, limiter });
+
 impl Failing {
     pub(super) fn new(quotas: &Quotas) -> Self {
         Self {
@@ -55,28 +58,14 @@ impl Failing {
         }
     }
 
-    /// See [`Detector::step_clock`](super::Detector::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
-        for failure in &mut self.recent {
-            (failure.at, failure.created) = (step.carry(failure.at), step.carry(failure.created));
-        }
+    /// Counts its last failures again after a step of the clock: a limiter takes nothing back, and cannot be carried over.
+    pub(super) fn count_again(&mut self, quotas: &Quotas) {
         // What came since the step may stand behind what was before it.
         self.recent.make_contiguous().sort_by_key(|failure| failure.at);
-        self.last = step.carry(self.last);
         self.judge_again(quotas);
         for slot in &mut self.slots {
-            slot.last = step.carry(slot.last);
             slot.count_again(&self.recent, quotas);
         }
-        let episode = self.storm.as_mut();
-        if let Some(episode) = episode {
-            for at in [&mut episode.detected, &mut episode.counted_until] {
-                *at = step.carry(*at);
-            }
-            episode.run.step_clock(step);
-        }
-        self.fast.step_clock(step);
-        self.slow.step_clock(step);
     }
 
     pub(super) fn detail(&self, cause: Cause) -> &str {
@@ -187,8 +176,7 @@ impl SlotState {
         self.failures
     }
 
-    /// Gives it a limiter that has counted the last failures that are its: one takes nothing back, and cannot be carried
-    /// over a step of the clock.
+    /// Gives it a limiter that has counted the last failures that are its.
     fn count_again(&mut self, recent: &VecDeque<Failure>, quotas: &Quotas) {
         self.limiter = quotas.slow_limiter();
         for failure in recent.iter().filter(|failure| failure.slot == self.slot && !failure.exit_zero) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{Cause, Timestamp};
+use crate::model::{Cause, Timestamp, on_clock};
 
 /// How long ago a pull may have failed that counts with the others: Swarm's default delay makes 24 tries of it.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -129,3 +129,8 @@ impl Faults {
         })
     }
 }
+
+on_clock!(Incidents { registries } rest {});
+on_clock!(Faults { failed, last, onset, refused, last_refused } rest {});
+on_clock!(Failed { last } rest { cause, count });
+on_clock!(Refused { at } rest { cause, asked });

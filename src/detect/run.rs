@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::key::Slot;
 use super::settings::Settings;
 use super::spent::Sum;
-use crate::model::{Cause, CauseCounts, ClockStep, Timestamp};
+use crate::model::{Cause, CauseCounts, Timestamp, on_clock};
 
 /// How many nodes of one storm are named.
 const NODES_MAX: usize = 100;
@@ -60,6 +60,10 @@ pub(super) struct Episode {
     pub(super) counted_until: Timestamp,
 }
 
+on_clock!(Failure { at, created } rest { slot, node, cause, exit_zero });
+on_clock!(Run { since, first_created } rest { failed, others, asked_before, causes, nodes });
+on_clock!(Episode { run, detected, counted_until } rest { attempts, detected_after, said });
+
 impl Run {
     /// Counts a failure; begins anew when the last one is longer ago than `gap`.
     pub(super) fn add(&mut self, failure: &Failure, last: Timestamp, gap: Duration, asked_before: Sum) {
@@ -76,11 +80,6 @@ impl Run {
         if self.nodes.len() < NODES_MAX && failure.node != 0 {
             self.nodes.insert(failure.node);
         }
-    }
-
-    /// See [`Detector::step_clock`](super::Detector::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        (self.since, self.first_created) = (step.carry(self.since), step.carry(self.first_created));
     }
 
     pub(super) fn failed(&self) -> u64 {

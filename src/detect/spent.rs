@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Requests, Spend, Timestamp};
+use crate::model::{Requests, Spend, Timestamp, on_clock};
 
 /// How far apart two marks are at least. What was asked within this before a first failure belongs to it: its own
 /// pull, and those of the replicas that were made with it.
@@ -34,6 +34,13 @@ impl Sum {
         }
     }
 
+    /// Adds what another sum has.
+    pub(super) fn join(&mut self, other: Self) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
     /// What has come since it was `base`.
     pub(super) fn since(self, base: Self) -> Spend {
         let mut new = [0; 9];
@@ -54,6 +61,8 @@ pub(super) struct Spent {
     pub(super) mark: Sum,
     marked: Timestamp,
 }
+
+on_clock!(Spent { marked } rest { total, mark });
 
 impl Default for Spent {
     fn default() -> Self {

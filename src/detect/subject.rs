@@ -10,7 +10,7 @@ use super::quota::Quotas;
 use super::run::{Episode, Failure, Run};
 use super::settings::Settings;
 use super::spent::Spent;
-use crate::model::{Cause, ClockStep, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp};
+use crate::model::{Cause, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp, on_clock};
 
 /// The longest pause between two starts by an engine's restart policy (moby's `restartmanager.go`).
 const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -70,6 +70,11 @@ pub(super) struct SubjectState {
     /// There once it has failed.
     pub(super) failing: Option<Box<Failing>>,
 }
+
+on_clock!(SubjectState { deployed, spent, unpriced, last_seen, listed, orders, failing } rest {
+    subject, key, image, image_key, spec_image, is_new, is_image_new, pulls_lacking, policy, open, settled,
+    forgotten_version, ran_out_of_memory, is_held, episodes, containers,
+});
 
 /// What the specification says about retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,12 +328,10 @@ impl SubjectState {
         }
     }
 
-    /// See [`Detector::step_clock`](super::Detector::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep, quotas: &Quotas) {
-        let own = [&mut self.deployed, &mut self.last_seen, &mut self.listed].into_iter().chain(&mut self.orders);
-        own.for_each(|at| *at = step.carry(*at));
+    /// See [`Failing::count_again`].
+    pub(super) fn count_again(&mut self, quotas: &Quotas) {
         if let Some(failing) = &mut self.failing {
-            failing.step_clock(step, quotas);
+            failing.count_again(quotas);
         }
     }
 

@@ -96,7 +96,11 @@ pub enum FollowItem {
         api: ApiVersion,
         /// From which event time on events were asked for again; None at a first connection that begins now.
         since_nanos: Option<i64>,
+        /// Events from before may be missing: [`FollowItem::Vouched`] or [`FollowItem::Gap`] follows.
+        is_in_doubt: bool,
     },
+    /// No event is missing: those since the stream broke were sent again.
+    Vouched,
     /// The stream broke, or an attempt to open it failed. It goes on by itself.
     Lost {
         /// Why.
@@ -235,7 +239,8 @@ impl Follow {
         }
         self.tries = 0;
         self.was_open = true;
-        self.queue.push_back(FollowItem::Connected { api: opened.api, since_nanos: opened.since_nanos });
+        let is_in_doubt = self.doubt.is_some();
+        self.queue.push_back(FollowItem::Connected { api: opened.api, since_nanos: opened.since_nanos, is_in_doubt });
         let replay_limit = self.doubt.is_some().then_some(self.settings.replay_limit);
         self.state = State::Open(Box::new(Link::new(self.client.clone(), &self.settings, opened.stream, replay_limit)));
     }
@@ -251,6 +256,7 @@ impl Follow {
             let is_ours = identity.is_local && self.memory.knew(identity, doubt.mark);
             if is_ours || doubt.expected_nanos == Some(identity.time_nanos) {
                 self.doubt = None;
+                self.queue.push_back(FollowItem::Vouched);
                 self.with_link(Link::settle);
             } else if !is_known && identity.time_nanos >= self.last_nanos().unwrap_or(doubt.from_nanos) {
                 // Newer than ours before any of ours came: the replay does not reach back.

@@ -98,7 +98,7 @@ fn reading_of_event(line: &str, origin: u16) -> Reading<'_> {
 
 fn read_gap(gap: &Value) -> Option<Gap> {
     let time = |key: &str| Timestamp::parse(gap.get(key)?.as_str()?).ok();
-    Some(Gap { from: time("from")?, to: time("to")?, why: gap.get("why")?.as_str()?.to_owned() })
+    Some(Gap { from: time("from")?, to: time("to")?, why: gap.get("why")?.as_str()?.to_owned(), open: false })
 }
 
 /// `2026-11-20T20:21:26.1Z container die 5f3c... (exitCode=1, ...)`, as `docker events` prints without a format.

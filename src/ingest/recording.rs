@@ -224,7 +224,7 @@ impl OriginState {
                     None => (self.last, "dockerd started again"),
                 };
                 if let Some(from) = from {
-                    self.report.gaps.push(Gap { from, to: observation.at, why: why.to_owned() });
+                    self.report.gaps.push(Gap { from, to: observation.at, why: why.to_owned(), open: false });
                 }
             }
             _ => {}

@@ -108,7 +108,7 @@ impl Reader<'_> {
         let sql = "
             SELECT origin, began, ended, why FROM gaps WHERE ended >= ?1 AND began <= ?2 ORDER BY began, origin";
         self.rows(sql, (span.from.as_nanos(), span.to.as_nanos()), |row| {
-            let gap = Gap { from: time(row, "began")?, to: time(row, "ended")?, why: row.get("why")? };
+            let gap = Gap { from: time(row, "began")?, to: time(row, "ended")?, why: row.get("why")?, open: false };
             Ok(Some((row.get("origin")?, gap)))
         })
     }

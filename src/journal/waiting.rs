@@ -132,7 +132,7 @@ mod tests {
     use crate::model::{AttemptCount, Gap, SubjectKind};
 
     fn gap(number: usize, why: &str) -> Change {
-        let gap = Gap { from: Timestamp::from_secs(0), to: Timestamp::from_secs(1), why: why.to_owned() };
+        let gap = Gap { from: Timestamp::from_secs(0), to: Timestamp::from_secs(1), why: why.to_owned(), open: false };
         Change::Entry(Entry::Gap { origin: number.to_string(), gap })
     }
 

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::closed_set::closed_set;
-use super::{Cause, Storm, Subject, Timestamp};
+use super::{Cause, Storm, Subject, Timestamp, on_clock};
 
 closed_set! {
     /// What an alert is about.
@@ -140,6 +140,11 @@ pub struct AlertStorm {
     /// What squall has done or would have done, in words; may be empty.
     pub answer: String,
 }
+
+// The storms in it are what was told then.
+on_clock!(Alert { at } rest {
+    id, conversation, kind, severity, node, title, lines, storms, storms_left_out, next_step, ends, part_of,
+});
 
 impl AlertStorm {
     /// A storm as it is now, with what squall did about it.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Timestamp, on_clock};
 
 /// A pull budget as a registry states it in `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct BudgetReading {
     #[serde(flatten)]
     pub answer: BudgetAnswer,
 }
+
+on_clock!(BudgetReading { at } rest { registry, account, source, own, answer });
 
 /// See [`BudgetReading`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::closed_set::closed_set;
-use super::{Author, Cause, Refusal, Response, Storm, Subject, SubjectKind, Timestamp};
+use super::{Author, Cause, ClockStep, OnClock, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, on_clock};
 
 /// The labels `squall.*` of a service: silences and filters ask for them.
 pub type Labels = BTreeMap<String, String>;
@@ -144,6 +144,20 @@ pub struct Transition {
     pub case: Arc<Case>,
     /// What happened.
     pub step: Step,
+}
+
+on_clock!(Hold { since, until } rest { response, by, tries });
+on_clock!(Quarantine { hold } rest { subject, storm, cause, phase });
+on_clock!(Case { since, storm, hold } rest { id, phase, refusal, why, labels });
+on_clock!(Transition { at, before, case } rest { step });
+
+impl OnClock for HoldChange {
+    fn step(&mut self, step: ClockStep) {
+        match self {
+            Self::Held(held) => held.step(step),
+            Self::Ended(..) => {}
+        }
+    }
 }
 
 /// What a case is known by: the name of its subject, which survives every attempt and every restart.

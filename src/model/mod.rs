@@ -43,4 +43,5 @@ pub use status::{
 };
 pub use storm::{Notice, Storm, StormState};
 pub use subject::{Subject, SubjectKind};
-pub use time::{ClockStep, Pace, Timestamp, TimestampError, span_in_words};
+pub(crate) use time::on_clock;
+pub use time::{ClockStep, OnClock, Pace, Timestamp, TimestampError, span_in_words, step_keys};

@@ -65,6 +65,14 @@ impl Fact<'_> {
     pub const fn is_of_its_time(&self) -> bool {
         !matches!(self, Self::Service(_) | Self::Node(_) | Self::Image { .. })
     }
+
+    /// Whether it tells of what a Swarm runs, and not of the node itself or of what runs beside the Swarm.
+    pub fn is_of_swarm(&self) -> bool {
+        match self {
+            Self::Container(container) => !container.task_id.is_empty(),
+            fact => matches!(fact, Self::Task(_) | Self::Log(_) | Self::Service(_) | Self::Order { .. }),
+        }
+    }
 }
 
 /// What a service event orders.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Spender, Storm, Subject, Timestamp};
+use super::{Cause, Spender, Storm, Subject, Timestamp, on_clock};
 
 /// The `schema` of a [`Report`]: it changes when a field changes its meaning or goes.
 pub const REPORT_SCHEMA: &str = "squall.report/1";
@@ -89,11 +89,16 @@ pub struct OriginReport {
 pub struct Gap {
     /// The last moment before it that was seen.
     pub from: Timestamp,
-    /// The first moment after it.
+    /// The first moment after it; of one that is not over the moment at which that was said.
     pub to: Timestamp,
     /// Why.
     pub why: String,
+    /// It is not over: nothing is decided meanwhile.
+    #[serde(default)]
+    pub open: bool,
 }
+
+on_clock!(Gap { from, to } rest { why, open });
 
 /// What could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -130,6 +135,8 @@ pub struct Finding {
     /// The nodes concerned, by name where it is known, at most 100.
     pub nodes: Vec<String>,
 }
+
+on_clock!(Finding { since } rest { kind, subject, cause, tasks, detail, nodes });
 
 /// The kinds of [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::closed_set::closed_set;
-use super::{Cause, Subject, Timestamp};
+use super::{Cause, ClockStep, OnClock, Subject, Timestamp};
 
 closed_set! {
     /// What is done about a storm. A service's label `squall.response` names one; so does the configuration.
@@ -54,7 +54,7 @@ closed_set! {
         TooFewFailures => "too-few-failures",
         /// The storm is younger than the policy asks for.
         TooYoung => "too-young",
-        /// There is a gap in the evidence, or nothing has been listed since the daemon was lost.
+        /// There is a gap in the evidence, or events or listings were lost and not everything has been listed since.
         EvidenceGap => "evidence-gap",
         /// A healthy replica would be taken away.
         HealthyReplica => "healthy-replica",
@@ -80,7 +80,8 @@ closed_set! {
         Raced => "raced",
         /// Docker refused, or the subject is gone.
         Failed => "failed",
-        /// The process ended in between, and the subject shows that it was not done.
+        /// Docker was not asked, or the subject shows that it was not done: the process ended in between, events or listings
+        /// were lost, or the journal could not be written.
         NotDone => "not-done",
     }
 }
@@ -184,4 +185,11 @@ pub struct AttemptCount {
     pub attempts: u64,
     /// Those of them that failed.
     pub failed: u64,
+}
+
+impl OnClock for AttemptCount {
+    fn step(&mut self, step: ClockStep) {
+        let Self { minute, subject: _, attempts: _, failed: _ } = self;
+        *minute = step.carry_minute(*minute);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::closed_set::closed_set;
-use super::{Subject, Timestamp};
+use super::{ClockStep, OnClock, Subject, Timestamp};
 
 /// Requests that a registry answers, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +162,14 @@ pub struct SpendCount {
     pub deployed: Timestamp,
     /// What it cost.
     pub spend: Spend,
+}
+
+impl OnClock for SpendCount {
+    fn step(&mut self, step: ClockStep) {
+        let Self { minute, deployed, subject: _, registry: _, node: _, spend: _ } = self;
+        *minute = step.carry_minute(*minute);
+        deployed.step(step);
+    }
 }
 
 /// What one subject has cost in all, for a report.

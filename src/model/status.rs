@@ -40,7 +40,7 @@ pub struct Status {
     pub quarantines: Vec<QuarantineStatus>,
     /// What waits and ought not to.
     pub findings: Vec<Finding>,
-    /// The newest gaps, newest first; at most 100.
+    /// The newest gaps, newest first, one that is not over before all; at most 100.
     pub gaps: Vec<Gap>,
     /// Subjects that were judged and found calm.
     pub calm: u64,

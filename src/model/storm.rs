@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, CauseCounts, Finding, Spend, Subject, Timestamp};
+use super::{Cause, CauseCounts, ClockStep, Finding, OnClock, Spend, Subject, Timestamp, on_clock};
 
 /// An episode of failed attempts of one subject, as reports show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,11 @@ pub struct Storm {
     /// The one next step.
     pub advice: String,
 }
+
+on_clock!(Storm { onset, detected, ended } rest {
+    id, subject, state, cause, causes, detail, detected_after_failures, attempts, failed, attempts_per_min, image,
+    registry, pinned, pulls, nodes, spend, advice,
+});
 
 impl Storm {
     /// What it costs at the registry, in words.
@@ -97,4 +102,13 @@ pub enum Notice {
     Subsided(Arc<Storm>),
     /// Something waits that ought not to.
     Found(Box<Finding>),
+}
+
+impl OnClock for Notice {
+    fn step(&mut self, step: ClockStep) {
+        match self {
+            Self::Onset(storm) | Self::CauseChanged { storm, .. } | Self::Subsided(storm) => storm.step(step),
+            Self::Found(finding) => finding.step(step),
+        }
+    }
 }

@@ -1,4 +1,6 @@
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -74,16 +76,29 @@ pub struct ClockStep {
     pub said: Timestamp,
 }
 
+/// How long before it is noticed a clock may have been stepped: a listing of everything asks for the time, and so does an
+/// event that is dated otherwise. What was told within this before the time that it says now was told since.
+const NOTICED_WITHIN: Duration = Duration::from_secs(300);
+/// How far a clock that was stepped goes on while it is asked.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+
 impl ClockStep {
-    /// A time that the clock told before it was stepped, as it would tell it now. What is nearer to the time after the
-    /// step was told since.
+    /// A time that the clock told before it was stepped, as it would tell it now. What lies just before the time that it
+    /// says now, and nearer to that than to the time that was expected, was told since. The ends of the range and 1970
+    /// stand for no time.
     pub fn carry(self, at: Timestamp) -> Timestamp {
         let off = |from: Timestamp| at.0.saturating_sub(from.0).unsigned_abs();
-        let is_no_time = at.0 == i64::MIN || at.0 == i64::MAX;
-        if is_no_time || off(self.said) < off(self.expected) {
+        let is_no_time = matches!(at.0, i64::MIN | 0 | i64::MAX);
+        let is_of_late = self.said.minus(NOTICED_WITHIN) <= at && at <= self.said.plus(ASKED_WITHIN);
+        if is_no_time || (is_of_late && off(self.said) < off(self.expected)) {
             return at;
         }
         Timestamp(at.0.saturating_add(self.by_nanos()))
+    }
+
+    /// The same of the first moment of a minute, which stays one.
+    pub fn carry_minute(self, minute: Timestamp) -> Timestamp {
+        self.carry(minute).minute()
     }
 
     /// By how much it was stepped: ahead, or where it is negative back.
@@ -91,6 +106,80 @@ impl ClockStep {
         self.said.0.saturating_sub(self.expected.0)
     }
 }
+
+/// Keeps times of a clock that may be stepped. A structure lists all of its fields (`on_clock!`), so that none that is
+/// added can be forgotten.
+pub trait OnClock {
+    /// The clock was stepped: what it told before is carried to the clock as it is now.
+    fn step(&mut self, step: ClockStep);
+}
+
+impl OnClock for Timestamp {
+    fn step(&mut self, step: ClockStep) {
+        *self = step.carry(*self);
+    }
+}
+
+impl<T: OnClock> OnClock for Option<T> {
+    fn step(&mut self, step: ClockStep) {
+        self.iter_mut().for_each(|entry| entry.step(step));
+    }
+}
+
+impl<T: OnClock> OnClock for Vec<T> {
+    fn step(&mut self, step: ClockStep) {
+        self.iter_mut().for_each(|entry| entry.step(step));
+    }
+}
+
+impl<T: OnClock> OnClock for VecDeque<T> {
+    fn step(&mut self, step: ClockStep) {
+        self.iter_mut().for_each(|entry| entry.step(step));
+    }
+}
+
+impl<K, T: OnClock> OnClock for BTreeMap<K, T> {
+    fn step(&mut self, step: ClockStep) {
+        self.values_mut().for_each(|entry| entry.step(step));
+    }
+}
+
+impl<T: OnClock + ?Sized> OnClock for Box<T> {
+    fn step(&mut self, step: ClockStep) {
+        (**self).step(step);
+    }
+}
+
+impl<T: OnClock + Clone> OnClock for Arc<T> {
+    fn step(&mut self, step: ClockStep) {
+        Self::make_mut(self).step(step);
+    }
+}
+
+/// Carries a map whose keys have times in them; `merge` puts together what comes to one key.
+pub fn step_keys<K: Ord, V>(map: &mut BTreeMap<K, V>, mut carry: impl FnMut(&mut K), merge: impl Fn(&mut V, V)) {
+    for (mut key, value) in std::mem::take(map) {
+        carry(&mut key);
+        match map.entry(key) {
+            std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(value)),
+            std::collections::btree_map::Entry::Occupied(mut entry) => merge(entry.get_mut(), value),
+        }
+    }
+}
+
+/// Implements [`OnClock`] for a structure: its fields that keep times, and after `rest` all others. It does not compile
+/// while a field is in neither list.
+macro_rules! on_clock {
+    ($name:ty { $($time:ident),* $(,)? } rest { $($other:ident),* $(,)? }) => {
+        impl $crate::model::OnClock for $name {
+            fn step(&mut self, step: $crate::model::ClockStep) {
+                let Self { $($time,)* $($other: _,)* } = self;
+                $($crate::model::OnClock::step($time, step);)*
+            }
+        }
+    };
+}
+pub(crate) use on_clock;
 
 /// A span for people, in at most seven characters up to 9,999 days: `45 s`, `23 min`, `5 h`, `3 d`. Of two units the
 /// smaller, until it says little.
@@ -150,6 +239,8 @@ impl Pace {
     }
 }
 
+on_clock!(Pace { now, far } rest {});
+
 impl Default for Pace {
     fn default() -> Self {
         Self { now: Timestamp::from_nanos(i64::MIN), far: None }
@@ -200,8 +291,17 @@ mod tests {
         assert_eq!([9_990, 10_001, 6401].map(|at| back.carry(secs(at))), [6390, 6401, 6401].map(secs));
         let ahead = ClockStep { expected: secs(10_000), said: secs(13_600) };
         assert_eq!([10, 9_990, 13_601].map(|at| ahead.carry(secs(at))), [3610, 13_590, 13_601].map(secs));
-        let never = Timestamp::from_nanos(i64::MIN);
-        assert_eq!(ahead.carry(never), never);
+        for never in [i64::MIN, 0, i64::MAX].map(Timestamp::from_nanos) {
+            assert_eq!((ahead.carry(never), back.carry(never)), (never, never));
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_clock_told_is_in_the_future_of_one_that_was_set_back() {
+        let secs = Timestamp::from_secs;
+        let back = ClockStep { expected: secs(10_000), said: secs(6400) };
+        let told = [5, 5000, 6410, 7000, 8000, 8300, 9990];
+        assert_eq!(told.map(|at| back.carry(secs(at))), told.map(|at| secs(at - 3600)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use pressing::Pressing;
 use super::news::{Heard, News};
 use super::silence::Silence;
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, ClockStep, Labels, Severity, Timestamp, fnv_64,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Severity, Timestamp, fnv_64, on_clock,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
@@ -198,17 +198,6 @@ impl Desk {
             News::Trouble { part, why } => self.pressing.trouble(now, part, why),
             News::Recovered(part) => self.pressing.recovered(now, part),
         }
-    }
-
-    /// This machine's clock was stepped: nothing is told an hour too soon or too late for that.
-    pub fn step_clock(&mut self, step: ClockStep) {
-        let carry = |at: &mut Timestamp| *at = step.carry(*at);
-        carry(&mut self.started);
-        self.listed.iter_mut().for_each(carry);
-        self.digest.step_clock(step);
-        self.unsaid.iter_mut().for_each(|alert| alert.at = step.carry(alert.at));
-        self.conversations.values_mut().for_each(|conversation| Arc::make_mut(conversation).step_clock(step));
-        self.pressing.step_clock(step);
     }
 
     /// What is to be told now.
@@ -412,6 +401,11 @@ impl Desk {
         }
     }
 }
+
+// The clock is this machine's: nothing is told an hour too soon or too late because it was stepped.
+on_clock!(Desk { started, listed, conversations, pressing, digest, unsaid } rest {
+    settings, leads, by_case, next_number, forgotten,
+});
 
 /// Sixteen hex digits.
 fn id_of(parts: &[&str]) -> String {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Case, Gap, Step, Timestamp};
+use crate::model::{Case, Gap, Step, Timestamp, on_clock};
 
 /// What the desk hears.
 #[derive(Clone, Debug)]
@@ -85,3 +85,5 @@ pub(super) struct Trouble {
     #[serde(skip)]
     pub(super) is_heard: bool,
 }
+
+on_clock!(Trouble { since } rest { why, is_told, is_heard });

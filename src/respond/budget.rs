@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use governor::Quota;
 
-use crate::model::{ClockStep, EventClock, Limiter, Timestamp};
+use crate::model::{ClockStep, EventClock, Limiter, OnClock, Timestamp};
 
 /// The actions of an hour, all of them as burst. A quarter of them is kept for quarantines: trying again may wait, a
 /// storm may not. Who begins a watched attempt pays for its end too, so that an attempt that fails can always be stopped.
@@ -24,11 +24,6 @@ impl Budget {
         let for_tries = NonZeroU32::new(for_tries).unwrap_or(NonZeroU32::MIN);
         let limiter = |per_hour: NonZeroU32| clock.limiter(Quota::per_hour(per_hour));
         Self { all: limiter(actions_per_hour), tries: limiter(for_tries), clock, stepped_nanos: 0 }
-    }
-
-    /// The clock was stepped: neither is the hour over for that, nor does it begin again.
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        self.stepped_nanos = self.stepped_nanos.saturating_add(step.by_nanos());
     }
 
     fn set(&self, now: Timestamp) {
@@ -60,6 +55,14 @@ impl Budget {
     }
 }
 
+/// Neither is the hour over because the clock was stepped, nor does it begin again.
+impl OnClock for Budget {
+    fn step(&mut self, step: ClockStep) {
+        let Self { clock: _, stepped_nanos, all: _, tries: _ } = self;
+        *stepped_nanos = stepped_nanos.saturating_add(step.by_nanos());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,7 +86,7 @@ mod tests {
             let now = Timestamp::from_secs(1_000_000);
             assert_eq!((0..30).filter(|_| budget.take(now)).count(), 30);
             let said = Timestamp::from_secs(1_000_000 + by);
-            budget.step_clock(ClockStep { expected: now, said });
+            budget.step(ClockStep { expected: now, said });
             assert_eq!((0..100).filter(|_| budget.take(said)).count(), 30, "stepped by {by} s");
         }
     }

@@ -11,7 +11,7 @@ use crate::model::{Action, Author, Mode, Refusal, Response, Storm, TaskFact, Tim
 pub struct Scene {
     /// This node leads the Swarm.
     pub leads: bool,
-    /// Nothing has been listed since the daemon was lost.
+    /// Events or listings were lost, and not everything has been listed since.
     pub is_blind: bool,
     /// The end of the last gap, where there was one.
     pub gap_end: Option<Timestamp>,

@@ -15,8 +15,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Cause, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, Outcome, Refusal, Response,
-    ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp,
+    Action, Author, Cause, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, OnClock, Outcome, Refusal,
+    Response, ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -266,7 +266,9 @@ impl Responder {
                 }
             }
             Notice::Subsided(storm) if storm.subject.kind != SubjectKind::SwarmService => {
-                self.container_storms.remove(&containers::key(&storm.subject));
+                let key = containers::key(&storm.subject);
+                self.container_storms.remove(&key);
+                self.credits.remove(&key);
                 self.said.remove(&storm.subject.id);
             }
             Notice::Subsided(storm) => {
@@ -336,23 +338,6 @@ impl Responder {
         due.sort_unstable();
         due.dedup_by_key(|(_, id)| *id);
         due.into_iter().take(LOOKS_MAX).map(|(_, id)| id.clone()).collect()
-    }
-
-    /// The daemon's clock was stepped: nothing comes an hour too soon or too late for that.
-    pub fn step_clock(&mut self, step: ClockStep) {
-        for wait in self.storms.values_mut().chain(self.container_storms.values_mut()) {
-            wait.next = step.carry(wait.next);
-            wait.answered = wait.answered.map(|at| step.carry(at));
-        }
-        for held in self.held.values_mut() {
-            held.next = step.carry(held.next);
-            held.running_since = held.running_since.map(|at| step.carry(at));
-            held.stepped_nanos = held.stepped_nanos.saturating_add(step.by_nanos());
-        }
-        self.hands_off.values_mut().for_each(|off| off.until = step.carry(off.until));
-        self.let_go.values_mut().for_each(|at| *at = step.carry(*at));
-        self.latest = step.carry(self.latest);
-        self.budget.step_clock(step);
     }
 
     /// A clock that was set back must not make everything wait for as long: what waits is looked at, and the hour's
@@ -489,6 +474,34 @@ impl Responder {
         {
             self.hands_off.remove(&first);
         }
+    }
+}
+
+// Nothing comes an hour too soon or too late because the daemon's clock was stepped.
+on_clock!(Responder { budget, storms, held, let_go, hands_off, container_storms, latest, changes } rest {
+    settings, said, stopped, unfinished, credits, services, leads, listing, counters,
+});
+on_clock!(Wait { next, answered } rest { subject, cause, registry, version, failures });
+on_clock!(HandsOff { until } rest { template });
+
+impl OnClock for Holding {
+    fn step(&mut self, step: ClockStep) {
+        let Self {
+            // The service's labels have it as it is.
+            mark: _,
+            subject: _,
+            version: _,
+            next,
+            running_since,
+            is_paid: _,
+            is_let_go: _,
+            failures: _,
+            stepped_nanos,
+            is_said: _,
+        } = self;
+        next.step(step);
+        running_since.step(step);
+        *stepped_nanos = stepped_nanos.saturating_add(step.by_nanos());
     }
 }
 

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Case, CaseKey, ClockStep, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, Timestamp, Transition,
-    key_of,
+    Case, CaseKey, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, Timestamp, Transition, key_of,
+    on_clock,
 };
 
 /// What a situation is made of.
@@ -123,14 +123,6 @@ impl Situation {
         self.cases.get(key)
     }
 
-    /// The clock was stepped: nothing is over an hour too soon or too late for that.
-    pub fn step_clock(&mut self, step: ClockStep) {
-        for case in self.cases.values_mut() {
-            let case = Arc::make_mut(case);
-            case.since = step.carry(case.since);
-        }
-    }
-
     /// A subject that was known by its id when its case began has a name by now: its case goes along.
     fn find(&mut self, subject: &Subject) -> CaseKey {
         let key = key_of(subject);
@@ -164,3 +156,5 @@ impl Situation {
         self.transitions.push_back(Transition { at: now, before, case, step });
     }
 }
+
+on_clock!(Situation { cases, transitions } rest { let_go, hold_down });

@@ -23,13 +23,15 @@ struct Log {
     follow: Follow,
     words: Vec<String>,
     gaps: Vec<(i64, i64, GapReason)>,
+    /// How often a stream that came back gave all that was missed.
+    vouched: usize,
     errors: Vec<Error>,
 }
 
 impl Log {
     fn new(client: Client, settings: FollowSettings, since: Option<i64>) -> Self {
         let follow = Follow::new(client, settings, since, 7);
-        Self { follow, words: Vec::new(), gaps: Vec::new(), errors: Vec::new() }
+        Self { follow, words: Vec::new(), gaps: Vec::new(), vouched: 0, errors: Vec::new() }
     }
 
     fn take(&mut self, item: FollowItem) {
@@ -39,6 +41,10 @@ impl Log {
                 event["Actor"]["ID"].as_str().unwrap_or("odd").to_owned()
             }
             FollowItem::Connected { .. } => "connected".to_owned(),
+            FollowItem::Vouched => {
+                self.vouched += 1;
+                return;
+            }
             FollowItem::Lost { error, tries } => {
                 self.errors.push(error);
                 if tries == 0 { "lost" } else { "failed" }.to_owned()
@@ -93,6 +99,7 @@ fn a_stream_that_ends_is_resumed_without_loss_or_double() {
         log.follow_for(Duration::from_millis(600)).await;
         assert_eq!(log.words, ["connected", "a", "b", "lost", "connected", "c", "d"]);
         assert_eq!(log.follow.doubled(), 2);
+        assert_eq!(log.vouched, 1);
     });
     assert!(daemon.writes().is_empty());
 }
@@ -125,6 +132,7 @@ fn a_quiet_daemon_that_ends_the_stream_leaves_no_gap() {
         log.until("connected").await;
         log.follow_for(Duration::from_millis(700)).await;
         assert_eq!(log.words, ["connected", "lost", "connected"]);
+        assert_eq!(log.vouched, 1);
     });
 }
 
@@ -171,6 +179,7 @@ fn a_restarted_daemon_is_a_gap_even_when_it_stays_quiet() {
         daemon.resume();
         log.until("gap daemon-restarted").await;
         assert_eq!(log.words, ["connected", "a", "lost", "failed", "connected", "gap daemon-restarted"]);
+        assert_eq!(log.vouched, 0);
         let (from, to, _) = log.gaps[0];
         assert!(last <= from && from <= to, "{last} {from} {to}");
         assert!(matches!(log.errors[1], Error::NoSocket { .. }), "{}", log.errors[1]);

@@ -126,12 +126,14 @@ impl Answer {
 }
 
 type Handler = Arc<dyn Fn(&Request) -> Answer + Send + Sync>;
+type Delay = Arc<dyn Fn(&Request) -> Duration + Send + Sync>;
 type AnyHandler = Arc<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
     handlers: HashMap<String, Handler>,
     any_handler: Option<AnyHandler>,
+    delay: Option<Delay>,
     requests: Vec<Request>,
     counts: BTreeMap<String, usize>,
     ring: VecDeque<(i64, Vec<u8>)>,
@@ -193,6 +195,16 @@ impl FakeDaemon {
     /// Answers all requests for a path (without version and query) by this function, from now on.
     pub fn on(&self, path: &str, handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) {
         self.state().handlers.insert(path.to_owned(), Arc::new(handler));
+    }
+
+    /// How late each answer comes from now on. It tells what was so when it was asked for.
+    pub fn delay(&self, delay: impl Fn(&Request) -> Duration + Send + Sync + 'static) {
+        self.state().delay = Some(Arc::new(delay));
+    }
+
+    /// Answers a path again as it did before [`FakeDaemon::on`].
+    pub fn off(&self, path: &str) {
+        self.state().handlers.remove(path);
     }
 
     /// Answers the requests for paths that have no function of their own, where this one has an answer.
@@ -400,6 +412,7 @@ async fn converse(mut stream: UnixStream, state: Arc<Mutex<State>>) -> std::io::
             state.requests.push(request.clone());
             let handler = state.handlers.get(&request.path).cloned();
             let any_handler = state.any_handler.clone();
+            let delay = state.delay.clone();
             let is_mute = state.is_mute;
             drop(state);
             let answer = match handler {
@@ -410,7 +423,10 @@ async fn converse(mut stream: UnixStream, state: Arc<Mutex<State>>) -> std::io::
                     answer.unwrap_or_else(|| default_answer(&request))
                 }
             };
-            (request, answer)
+            match delay.map(|delay| delay(&request)) {
+                Some(by) if !by.is_zero() => (request, answer.after(by)),
+                _ => (request, answer),
+            }
         };
         while let Answer::Delayed { by, answer: delayed } = answer {
             tokio::time::sleep(by).await;

@@ -171,7 +171,12 @@ fn findings(at: Timestamp) -> Vec<Finding> {
 }
 
 fn gaps(at: Timestamp) -> Vec<Gap> {
-    let gap = |from, to, why: &str| Gap { from: at.minus(mins(from)), to: at.minus(mins(to)), why: why.to_owned() };
+    let gap = |from, to, why: &str| Gap {
+        from: at.minus(mins(from)),
+        to: at.minus(mins(to)),
+        why: why.to_owned(),
+        open: false,
+    };
     vec![
         gap(310, 282, "the event stream ended and came back: unexpected EOF"),
         gap(1100, 1085, "squall was not running"),

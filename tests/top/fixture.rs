@@ -147,7 +147,7 @@ pub fn evening() -> Status {
             detail: "no suitable node (scheduling constraints not satisfied on 5 nodes)".to_owned(),
             nodes: Vec::new(),
         }],
-        gaps: vec![Gap { from: ago(7000), to: ago(6900), why: "Docker was restarted".to_owned() }],
+        gaps: vec![Gap { from: ago(7000), to: ago(6900), why: "Docker was restarted".to_owned(), open: false }],
         registries: vec![registry("docker.io", 55.0, Some(31)), registry("registry.example.com:5000", 0.4, None)],
         receivers: vec![receiver("ops", "slack", ""), receiver("pager", "webhook", "connection refused")],
         history: (0..96).map(bucket).collect(),
@@ -186,7 +186,7 @@ pub fn hostile() -> Status {
         storm.advice.clone_from(name);
         storm.registry.clone_from(name);
     }
-    status.gaps = vec![Gap { from: ago(9), to: NOW, why: names[0].clone() }];
+    status.gaps = vec![Gap { from: ago(9), to: NOW, why: names[0].clone(), open: false }];
     status.receivers = vec![ReceiverStatus { name: names[3].clone(), trouble: names[4].clone(), ..Default::default() }];
     status
 }

@@ -397,7 +397,12 @@ fn check_row(check: &Check) -> Row {
 }
 
 fn gap_row(status: &Status, gap: &Gap) -> Row {
-    let words = format!("nobody watched for {}: {}", span_in_words(gap.to.since(gap.from)), gap.why);
+    let span = span_in_words(gap.to.since(gap.from));
+    let words = if gap.open {
+        format!("nobody watches, for {span} by now: {}", gap.why)
+    } else {
+        format!("nobody watched for {span}: {}", gap.why)
+    };
     let cells = vec![
         cell("gap", Tone::Strong),
         cell("gap", Tone::Warn),

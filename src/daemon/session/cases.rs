@@ -69,7 +69,7 @@ impl Session {
 impl State {
     /// Takes one thing that was found into the situation.
     pub(super) fn see(&mut self, now: Timestamp, input: Input) {
-        let labels = self.labels.get(&input.subject().id).unwrap_or(NO_LABELS);
+        let labels = self.services.labels.get(&input.subject().id).unwrap_or(NO_LABELS);
         self.situation.take(now, input, labels);
     }
 

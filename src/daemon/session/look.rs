@@ -1,5 +1,6 @@
 //! Asks the daemon and its log, and hands what they say to the detector.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,10 +11,11 @@ use crate::budget::Engine;
 use crate::config::LogSource;
 use crate::daemon::log_file::LogFile;
 use crate::daemon::log_journal::Journal;
+use crate::daemon::objects::node_of;
 use crate::daemon::sensor::{is_of_interest, text_of};
 use crate::docker::{self, EventFilter};
 use crate::ingest::{Reading, read_line};
-use crate::model::{Condition, Fact, ImageRef, Mode, Risk, ServiceFact, Subject, SubjectKind, Timestamp};
+use crate::model::{Condition, Fact, ImageRef, Labels, Mode, Risk, ServiceFact, Subject, SubjectKind, Timestamp};
 
 /// How far back the daemon is asked for the events that it remembers. It remembers 256.
 const HISTORY: Duration = Duration::from_secs(3600);
@@ -31,51 +33,97 @@ const REQUESTS_WORST: f64 = 4.0;
 /// The shortest time between two attempts that Swarm manages, where the delay is 0.
 const PERIOD_SHORTEST: Duration = Duration::from_millis(100);
 
+/// How much is known of what was before the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nothing.
+    Unknown,
+    /// The first sweep is under way.
+    Sought,
+    /// The first sweep has come to what the daemon and its log remember. That may be gone since: nothing is said of it
+    /// until the listings are held against it.
+    Read,
+    /// All that can be.
+    Known,
+}
+
+/// What a listing of services tells, besides what the detector and the responder make of it.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    /// Those with fewer tasks than they should have, and since when.
+    pub(super) short: BTreeMap<String, Instant>,
+    /// The labels `squall.*` of those that have any, by id.
+    pub(super) labels: BTreeMap<String, Labels>,
+    pub(super) risks: Vec<Risk>,
+    /// Those that squall changed while they were listed: the listing may show them as they were before.
+    pub(super) changed: BTreeSet<String>,
+}
+
 impl Session {
     /// Lists everything, the first time with what the daemon and its log remember; then the history of slots tells
     /// what began before.
     pub(super) async fn sweep(&self) -> Result<(), docker::Error> {
-        self.ask_again().await?;
-        self.list_images().await;
-        if self.role() == Role::Manager {
-            self.state().active_nodes = 0;
-            self.client.nodes(&mut |object| self.take_object(object)).await?;
-            self.list_services().await?;
-            self.list_tasks().await?;
-        } else {
-            self.list_containers().await?;
+        let epoch = self.state().sight.epoch();
+        let is_first = self.state().past != Past::Known;
+        if !is_first {
+            self.list_everything().await?;
+            self.judge_what_was_seen(epoch);
+            return Ok(());
         }
-        let has_past = self.state().has_past;
-        if !has_past {
-            // What the past tells of may be gone since: nothing is said of it till the listings are held against it.
-            self.state().reads_past = true;
-            let read = self.read_past().await;
-            // In the past images came that have gone since.
-            self.list_images().await;
-            self.state().reads_past = false;
-            read?;
+        self.state().past = Past::Sought;
+        if let Err(error) = self.list_everything_and_past().await {
+            self.state().past = Past::Unknown;
+            return Err(error);
         }
-        self.judge_what_was_seen(has_past);
-        if !has_past {
-            self.close_old_storms().await;
-        }
+        // A listing of services under way has not come to all of them.
+        let alone = self.services_lane.lock().await;
+        self.judge_what_was_seen(epoch);
+        drop(alone);
+        self.close_old_storms().await;
         Ok(())
     }
 
-    fn judge_what_was_seen(&self, has_past: bool) {
+    async fn list_everything_and_past(&self) -> Result<(), docker::Error> {
+        self.list_everything().await?;
+        self.state().past = Past::Read;
+        let read = self.read_past().await;
+        // In the past images came that have gone since.
+        self.list_images().await;
+        read
+    }
+
+    async fn list_everything(&self) -> Result<(), docker::Error> {
+        self.ask_again().await?;
+        self.list_images().await;
+        if self.role() != Role::Manager {
+            return self.list_containers().await;
+        }
+        let mut active_nodes = 0;
+        self.client
+            .nodes(&mut |object| {
+                self.take_object(object);
+                active_nodes += u64::from(node_of(object).is_some_and(|node| node.is_active));
+            })
+            .await?;
+        self.state().active_nodes = active_nodes;
+        self.list_services().await?;
+        self.list_tasks().await
+    }
+
+    fn judge_what_was_seen(&self, epoch: u64) {
         let mut state = self.state();
         let now = state.clock.now();
         state.detector.advance(now);
         state.detector.judge_history(now);
-        if !has_past {
-            state.has_past = true;
+        if state.past != Past::Known {
+            state.past = Past::Known;
             if state.role == Role::Manager {
                 // The log tells of services too that have been removed since.
                 state.detector.end_listing();
             }
             state.detector.restate();
         }
-        state.is_stale = false;
+        state.sight.swept(epoch);
     }
 
     /// What the node is in its Swarm, and its clock, change while the daemon runs.
@@ -99,6 +147,7 @@ impl Session {
 
     /// What this node has need not be fetched. A daemon that does not tell is taken to have what is asked for again.
     pub(super) async fn list_images(&self) {
+        let _alone = self.images_lane.lock().await;
         let began = self.state().clock.now();
         let mut images: Vec<Vec<u8>> = Vec::new();
         if self.client.images(&mut |object| images.push(object.to_vec())).await.is_err() {
@@ -109,24 +158,23 @@ impl Session {
     }
 
     pub(super) async fn list_services(&self) -> Result<(), docker::Error> {
-        if self.wants_risks {
-            self.state().risks.clear();
-        }
+        let _alone = self.services_lane.lock().await;
         {
             let mut state = self.state();
             let now = state.clock.now();
             state.detector.begin_listing(now);
-            state.still_short.clear();
-            state.labels_listed.clear();
+            state.listing = Services::default();
             if let Some(response) = &mut state.response {
                 response.responder.begin_listing();
             }
         }
         self.client.services(&mut |object| self.take_object(object)).await?;
         let mut state = self.state();
-        let still_short = std::mem::take(&mut state.still_short);
-        state.short.retain(|id, _| still_short.contains(id));
-        state.labels = std::mem::take(&mut state.labels_listed);
+        let State { services, listing, .. } = &mut *state;
+        for id in std::mem::take(&mut listing.changed) {
+            listing.labels.extend(services.labels.remove_entry(&id));
+        }
+        *services = std::mem::take(listing);
         state.detector.end_listing();
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
@@ -241,12 +289,18 @@ impl Session {
                     state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
                 }
                 match &observation.fact {
-                    Fact::Node(node) => state.active_nodes += u64::from(node.is_active),
+                    Fact::Service(service) if state.listing.changed.contains(&*service.id) => {
+                        state.detector.keep_listed(&service.id);
+                        return Some(observation.at);
+                    }
                     Fact::Service(service) => self.note_service(service, &mut state),
                     Fact::ImageGone { .. } => state.lost_images = true,
                     _ => {}
                 }
-                state.detector.take(&observation);
+                // A worker hears of tasks what one node hears, and cannot ask about them: its managers tell of them.
+                if state.role != Role::Worker || !observation.fact.is_of_swarm() {
+                    state.detector.take(&observation);
+                }
                 return Some(observation.at);
             }
             Reading::Skipped(reason) => state.skipped.add(reason),
@@ -257,8 +311,8 @@ impl Session {
 
     fn note_service(&self, service: &ServiceFact<'_>, state: &mut State) {
         if is_short(service, state.clock.now()) {
-            state.still_short.insert(service.id.to_string());
-            state.short.entry(service.id.to_string()).or_insert_with(Instant::now);
+            let since = state.services.short.get(&*service.id).copied().unwrap_or_else(Instant::now);
+            state.listing.short.insert(service.id.to_string(), since);
         }
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
@@ -266,11 +320,11 @@ impl Session {
         }
         if !service.labels.is_empty() {
             let labels = service.labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-            state.labels_listed.insert(service.id.to_string(), labels.collect());
+            state.listing.labels.insert(service.id.to_string(), labels.collect());
         }
         if self.wants_risks {
             let risk = risk_of(service, state.active_nodes);
-            state.risks.extend(risk);
+            state.listing.risks.extend(risk);
         }
     }
 }

@@ -9,15 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::look::Past;
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::daemon::tally::Tally;
 use crate::detect::Detector;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
-use crate::model::{
-    ClockStep, Decision, Gap, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp,
-};
+use crate::model::{Decision, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp, on_clock};
 use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
 use crate::situation::Input;
 
@@ -74,7 +73,7 @@ pub(super) struct Response {
     /// What became of the last action of a subject, where it failed: it is said once.
     failing: BTreeMap<(SubjectKind, String), String>,
     /// To be said when the loop comes to it.
-    to_say: Vec<Said>,
+    pub(super) to_say: Vec<Said>,
 }
 
 impl Response {
@@ -116,12 +115,6 @@ impl Response {
         deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
     }
 
-    /// The daemon's clock was stepped, which is to be said.
-    pub(super) fn step_clock(&mut self, step: ClockStep, gap: Gap) {
-        self.responder.step_clock(step);
-        self.to_say.push(Said::Gap(gap));
-    }
-
     /// Whether this node leads its Swarm; `None` while nobody has asked.
     pub(super) fn leads(&self) -> Option<bool> {
         self.leader_asked.map(|_| self.leads)
@@ -134,15 +127,21 @@ impl Response {
     }
 }
 
+// A decision that is not settled is known by its time, as the service's labels have it.
+on_clock!(Response { responder } rest {
+    journal, unsettled, unsettled_at, leader_asked, leads, nodes, nodes_at, minutes_at, storms_after, is_behind,
+    stopped_at, no_journal, failing, to_say,
+});
+
 impl State {
     /// What is so around a subject now.
     fn scene(&self, kind: SubjectKind, id: &str) -> Scene {
-        let gap_end = self.gap_end;
+        let gap_end = self.sight.gap_end;
         let since = gap_end.unwrap_or(Timestamp::from_secs(0));
         let response = self.response.as_ref();
         Scene {
             leads: response.is_some_and(|response| response.leads),
-            is_blind: self.is_stale || self.doubt_until.is_some_and(|until| Instant::now() < until),
+            is_blind: self.sight.is_blind(),
             gap_end,
             failures_since_gap: self.detector.failures_since(kind, id, since),
             failures_since_hold: response
@@ -183,15 +182,24 @@ impl Session {
     /// Looks at the services that want it, and does what is permitted.
     pub(super) async fn respond(&self) -> Result<(), docker::Error> {
         let leads = self.ask_who_leads().await?;
+        if self.state().past != Past::Known {
+            return Ok(());
+        }
         self.settle_what_is_not().await?;
         self.refresh_nodes().await?;
         let due = {
             let mut state = self.state();
             let now = state.clock.now();
+            let is_manager = state.role == Role::Manager;
             match &mut state.response {
                 Some(response) => {
                     response.responder.lead(now, leads);
-                    response.responder.due(now)
+                    let mut due = response.responder.due(now);
+                    if !is_manager {
+                        // It was one: services cannot be looked at until it is one again.
+                        due.drain(..).for_each(|id| response.responder.put_off(now, &id));
+                    }
+                    due
                 }
                 None => return Ok(()),
             }
@@ -297,34 +305,38 @@ impl Session {
         };
         let outcome = Responder::outcome_of(decision, view.as_ref());
         self.tell(|responder, now| responder.found(now, decision, outcome));
-        self.journal_settlement(decision, outcome, "found in the service's labels").await;
+        self.settle(decision, outcome, "found in the service's labels", true).await;
         Ok(())
     }
 
     async fn settle_stop(&self, decision: &Decision) -> Result<(), docker::Error> {
         let containers = containers_of(&self.client, &decision.subject).await?;
-        let (outcome, is_stopped) = match &mut self.state().response {
-            Some(Response { responder, .. }) => {
-                let outcome = responder.outcome_of_stop(&decision.subject, &containers);
-                (outcome, responder.is_stopped(&decision.subject))
-            }
+        let outcome = match &mut self.state().response {
+            Some(Response { responder, .. }) => responder.outcome_of_stop(&decision.subject, &containers),
             None => return Ok(()),
         };
-        if !is_stopped {
-            self.journal(Entry::Hold { subject: decision.subject.clone(), mark: None }).await;
-        }
-        self.journal_settlement(decision, outcome, "found in the containers").await;
+        self.forget_hold(&decision.subject).await;
+        self.settle(decision, outcome, "found in the containers", true).await;
         Ok(())
+    }
+
+    /// Takes back in the journal that a subject is held, where nothing of it is stopped.
+    async fn forget_hold(&self, subject: &Subject) {
+        let is_stopped = self.state().response.as_ref().is_some_and(|response| response.responder.is_stopped(subject));
+        if !is_stopped {
+            self.journal(Entry::Hold { subject: subject.clone(), mark: None }).await;
+        }
     }
 
     /// Where a global service may be brought back.
     async fn refresh_nodes(&self) -> Result<(), docker::Error> {
+        let is_manager = self.role() == Role::Manager;
         let is_wanted = match &self.state().response {
-            Some(response) => {
+            Some(response) if is_manager => {
                 let is_old = response.nodes_at.is_none_or(|at| at.elapsed() > NODES_FRESH);
                 is_old && response.responder.held().any(|held| held.mark.is_by_placement())
             }
-            None => false,
+            _ => false,
         };
         if !is_wanted {
             return Ok(());
@@ -427,12 +439,17 @@ impl Session {
             }
             None => true,
         };
-        let result = if is_kept { self.client.actuate(permit).await.map(Some) } else { Ok(None) };
-        let (outcome, detail, error) = match result {
-            Ok(None) => (Outcome::NotDone, "the journal could not be written".to_owned(), None),
-            Ok(Some(Actuated::Done)) => (Outcome::Done, String::new(), None),
-            Ok(Some(Actuated::Raced)) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
-            Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
+        let not_done = |why: &str| (Outcome::NotDone, why.to_owned(), None);
+        // The journal may have taken a while.
+        let is_seen = self.state().sight.has_lasted_since(decision.at);
+        let (outcome, detail, error) = match (is_kept, is_seen) {
+            (false, _) => not_done("the journal could not be written"),
+            (true, false) => not_done("events or listings were lost after it was decided"),
+            (true, true) => match self.client.actuate(permit).await {
+                Ok(Actuated::Done) => (Outcome::Done, String::new(), None),
+                Ok(Actuated::Raced) => (Outcome::Raced, "somebody changed it in between".to_owned(), None),
+                Err(error) => (Outcome::Failed, error.to_string(), Some(error)),
+            },
         };
         let is_news = self.is_news(decision, outcome, &detail);
         if is_news {
@@ -443,6 +460,7 @@ impl Session {
         {
             let mut state = self.state();
             let now = state.clock.now();
+            state.listing.changed.insert(decision.subject.id.clone());
             if let Some(response) = &mut state.response {
                 response.responder.settle(now, permit, outcome);
                 if is_unknown {
@@ -452,6 +470,9 @@ impl Session {
                     response.unsettled.push(decision.clone());
                 }
             }
+        }
+        if outcome == Outcome::NotDone && permit.stop_mark().is_some() {
+            self.forget_hold(&decision.subject).await;
         }
         if !is_unknown {
             self.settle(decision, outcome, &detail, is_news).await;
@@ -475,10 +496,6 @@ impl Session {
         response.failing.insert(key, detail.to_owned()).as_deref() != Some(detail)
     }
 
-    async fn journal_settlement(&self, decision: &Decision, outcome: Outcome, detail: &str) {
-        self.settle(decision, outcome, detail, true).await;
-    }
-
     async fn settle(&self, decision: &Decision, outcome: Outcome, detail: &str, is_news: bool) {
         let at = self.state().clock.now();
         let settlement = Settlement { decision: decision.id.clone(), at, outcome, detail: detail.to_owned() };
@@ -488,9 +505,8 @@ impl Session {
         }
     }
 
-    /// Writes it down before anything goes on. A journal in memory is said, and no reason to stop: a quarantine's
-    /// state is in the service's labels.
-    /// Whether it is on disk.
+    /// Writes an entry down before anything goes on. Returns whether it is on disk: a journal in memory is said, and is
+    /// no reason to stop, as a quarantine's state is in the service's labels.
     async fn journal(&self, entry: Entry) -> bool {
         let journal = self.state().response.as_ref().map(|response| response.journal.clone());
         match journal {

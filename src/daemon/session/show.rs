@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::look::Past;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
 use crate::model::{
@@ -29,10 +30,10 @@ impl Session {
     /// The figures of the storms that go on, as they are now: a part of them, and what the next part comes after.
     pub fn refresh(&self, after: Option<u32>) -> (Vec<Heard>, Option<u32>) {
         let mut state = self.state();
-        let State { detector, situation, labels, .. } = &mut *state;
+        let State { detector, situation, services, .. } = &mut *state;
         let (storms, next) = detector.ongoing_after(after, REFRESHED_MAX);
         let heard = storms.into_iter().filter_map(|storm| {
-            let labels = labels.get(&storm.subject.id);
+            let labels = services.labels.get(&storm.subject.id);
             situation.refresh(storm, labels).map(|case| Heard { case, steps: BTreeSet::new() })
         });
         (heard.collect(), next)
@@ -41,7 +42,7 @@ impl Session {
     /// Whether everything was listed once: what is not known by now is not there.
     pub fn has_listed(&self) -> bool {
         let state = self.state();
-        state.has_past && !state.is_stale
+        state.past == Past::Known && !state.sight.is_blind()
     }
 
     /// Whether this node is the one that tells; `None` while that is not known.
@@ -55,7 +56,7 @@ impl Session {
 
     /// Why the daemon cannot be reached, where it cannot.
     pub fn lost(&self) -> Option<String> {
-        self.state().lost.clone()
+        self.state().sight.lost.clone()
     }
 
     /// Why dockerd's log is not read, where it ought to be.
@@ -100,7 +101,7 @@ impl Session {
             storms_left_out: left_out,
             quarantines: state.quarantines(),
             findings: state.detector.findings(now),
-            gaps: state.gaps.iter().rev().take(GAPS_MAX).cloned().collect(),
+            gaps: state.sight.gaps(now).take(GAPS_MAX).collect(),
             calm: state.detector.calm(),
             registries: registries.into_vec(),
             receivers: Vec::new(),
@@ -113,16 +114,17 @@ impl Session {
     fn health(&self, state: &State, now: Timestamp) -> Health {
         let late = self.sweep_every.saturating_mul(SWEEP_LATE).max(SWEEP_LATE_MIN);
         let sweep_age = state.swept.map(|at| at.elapsed());
-        let events = match &state.lost {
+        let events = match &state.sight.lost {
             Some(why) => (false, why.clone()),
             None => (true, "connected".to_owned()),
         };
         let sweep = match sweep_age {
             None => (false, "nothing was listed yet".to_owned()),
             Some(age) if age > late => (false, "the last list of all tasks is too old".to_owned()),
-            Some(_) => match state.trouble.values().next() {
-                Some(why) => (false, why.clone()),
-                None => (true, "all tasks were listed".to_owned()),
+            Some(_) => match (state.trouble.values().next(), state.sight.gaps(now).next()) {
+                (Some(why), _) => (false, why.clone()),
+                (None, Some(gap)) if gap.open => (false, format!("a gap since {} is not over: {}", gap.from, gap.why)),
+                (None, _) => (true, "all tasks were listed".to_owned()),
             },
         };
         let journal = match state.response.as_ref().and_then(|response| response.journal.trouble()) {

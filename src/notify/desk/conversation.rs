@@ -10,7 +10,7 @@ use super::group::families;
 use super::words;
 use super::{Settings, id_of, severity_of};
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, ClockStep, Labels, Phase, Step, Timestamp,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Timestamp, on_clock,
 };
 use crate::notify::news::Heard;
 use crate::notify::silence::Silence;
@@ -92,6 +92,12 @@ pub(super) struct Conversation {
     is_done: bool,
 }
 
+on_clock!(Member { case } rest { changes, is_heard });
+// The end of a silence is the wall clock's.
+on_clock!(Conversation { first, members, newest_onset, changed, last } rest {
+    id, families, is_baseline, messages, repeats, failed_told, held_back, is_done,
+});
+
 impl Conversation {
     /// A conversation that begins with this case; [`hear`](Self::hear) takes it in.
     pub(super) fn new(now: Timestamp, case: &Case, is_baseline: bool) -> Self {
@@ -110,12 +116,6 @@ impl Conversation {
             held_back: None,
             is_done: false,
         }
-    }
-
-    /// See [`Desk::step_clock`](super::Desk::step_clock). The end of a silence is the wall clock's.
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        let own = [&mut self.newest_onset, &mut self.first].into_iter().chain(&mut self.changed).chain(&mut self.last);
-        own.for_each(|at| *at = step.carry(*at));
     }
 
     /// Whether a case that begins is told with these.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::model::{ClockStep, Timestamp};
+use crate::model::{Timestamp, on_clock};
 
 /// Counts the alerts of the last while; above a number, those that follow are gathered into one.
 #[derive(Debug)]
@@ -49,12 +49,9 @@ impl Digest {
     pub(super) const fn until(&self) -> Option<Timestamp> {
         self.until
     }
-
-    /// See [`Desk::step_clock`](super::Desk::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        self.told.iter_mut().chain(&mut self.until).for_each(|at| *at = step.carry(*at));
-    }
 }
+
+on_clock!(Digest { told, until } rest { over, per });
 
 #[cfg(test)]
 mod tests {

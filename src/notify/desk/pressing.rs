@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words;
 use super::{Settings, id_of, severity_of};
-use crate::model::{Alert, AlertKind, ClockStep, Gap, Timestamp, span_in_words};
+use crate::model::{Alert, AlertKind, ClockStep, Gap, OnClock, Timestamp, on_clock, span_in_words};
 use crate::notify::news::{Part, Trouble};
 
 /// How many gaps one alert names; the others are counted.
@@ -54,21 +54,23 @@ impl Gathered {
     }
 }
 
-impl Pressing {
-    /// See [`Desk::step_clock`](super::Desk::step_clock).
-    pub(super) fn step_clock(&mut self, step: ClockStep) {
-        let since = self.gaps.since.iter_mut();
-        let troubles = self.troubles.values_mut().map(|trouble| &mut trouble.since);
-        let told = self.told.values_mut().map(|(at, _)| at);
-        let recovered = self.recovered.iter_mut().flat_map(|(_, trouble, at)| [&mut trouble.since, at]);
-        since
-            .chain(troubles)
-            .chain(told)
-            .chain(recovered)
-            .chain(&mut self.gap_told)
-            .for_each(|at| *at = step.carry(*at));
-    }
+on_clock!(Gathered { since } rest { lines, left_out });
 
+impl OnClock for Pressing {
+    fn step(&mut self, step: ClockStep) {
+        let Self { troubles, told, recovered, gaps, gap_told } = self;
+        troubles.step(step);
+        told.values_mut().for_each(|(at, _)| at.step(step));
+        for (_, trouble, at) in recovered {
+            trouble.step(step);
+            at.step(step);
+        }
+        gaps.step(step);
+        gap_told.step(step);
+    }
+}
+
+impl Pressing {
     pub(super) fn gap(&mut self, now: Timestamp, gap: Gap) {
         self.gaps.add(now, words::gap(&gap));
     }

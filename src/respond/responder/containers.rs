@@ -80,7 +80,7 @@ impl Responder {
             }
             if self.unfinished.contains(&key) {
                 let mark = mark.clone();
-                return self.stop_again(now, subject, &key, mark);
+                return self.stop_again(now, subject, &key, mark, scene);
             }
             if !mark.is_undone(containers) {
                 return Verdict::Nothing;
@@ -126,10 +126,11 @@ impl Responder {
     }
 
     /// A step of a stop failed, or the process ended in between: each may be repeated, and is.
-    fn stop_again(&mut self, now: Timestamp, subject: &Subject, key: &str, mark: StopMark) -> Verdict {
+    fn stop_again(&mut self, now: Timestamp, subject: &Subject, key: &str, mark: StopMark, scene: &Scene) -> Verdict {
         let matter = Matter::of_stop(&mark);
         let decision = decision_about(subject.clone(), matter, Action::Quarantine, Author::Breaker, now);
         let refusal = match () {
+            () if scene.is_blind => Some(Refusal::EvidenceGap),
             () if !self.settings.act => Some(Refusal::NotEnforced),
             () if !self.pay(key, now, Action::Quarantine) => Some(Refusal::ActionBudget),
             () => None,
@@ -145,6 +146,12 @@ impl Responder {
         let subject = &permit.decision().subject;
         let key = key(subject);
         *self.counters.settled.entry(outcome).or_default() += 1;
+        if outcome == Outcome::NotDone {
+            // Nothing was changed: it is paid for, and decided again.
+            self.credits.insert(key);
+            self.put_off_containers(now, subject);
+            return;
+        }
         self.leave_alone(&key, None, now);
         if outcome == Outcome::Done {
             self.unfinished.remove(&key);

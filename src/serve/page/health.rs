@@ -70,7 +70,7 @@ fn gap_row(gap: &Gap, now: Timestamp) -> Markup {
     html! {
         tr {
             th scope="row" data-label="From" { time datetime=(gap.from) { (clock(gap.from, now)) } }
-            td data-label="For" { (span(gap.to.since(gap.from))) }
+            td data-label="For" { @if gap.open { "still" } @else { (span(gap.to.since(gap.from))) } }
             td .text data-label="Why" { (visible(&gap.why)) }
         }
     }
@@ -99,5 +99,17 @@ fn check_item(check: &Check) -> Markup {
                 span .dim { "seen " (span(age)) " ago" }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_that_is_not_over_has_no_length() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let row = |open| gap_row(&Gap { from: now, to: now, why: "not-listed".to_owned(), open }, now).into_string();
+        assert!(row(true).contains("still") && !row(false).contains("still"), "{}", row(true));
     }
 }
