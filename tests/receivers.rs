@@ -738,8 +738,9 @@ fn pagerduty_is_triggered_added_to_and_resolved_by_one_key() {
         let told = pagerduty.request(&Alert { kind, ..onset() }).expect("a request");
         assert!(told.is_none(), "{kind} wakes somebody");
     }
-    let drill = Alert { kind: AlertKind::Drill, ends: true, ..onset() };
+    let drill = Alert { kind: AlertKind::Drill, ..onset() };
     assert_eq!(body(&pagerduty, &drill)["event_action"], "trigger");
+    assert_eq!(body(&pagerduty, &Alert { ends: true, ..drill })["event_action"], "resolve");
 }
 
 #[test]

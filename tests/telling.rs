@@ -783,7 +783,7 @@ fn a_drill_says_how_it_went() {
     let test = |name: &str| stand.run(&["alert", "test", name]);
     let good = test("good");
     assert_eq!((good.status.code(), stderr(&good)), (Some(0), String::new()));
-    assert_eq!(stdout(&good), "good (webhook) took it\n");
+    assert_eq!(stdout(&good), "good (webhook) took the drill: it answers 200 OK: ok\n");
     let nowhere = stand.path("nowhere");
     for (name, words) in [
         ("refuses", &["refuses (webhook)", "404"][..]),
@@ -805,6 +805,42 @@ fn a_drill_says_how_it_went() {
     assert_eq!(test("good").status.code(), Some(0));
     let all = stand.run(&["alert", "test"]);
     assert_eq!((all.status.code(), stderr(&all).lines().count()), (Some(2), 5), "{}", stderr(&all));
+}
+
+#[test]
+fn a_drill_leaves_no_incident_open_and_shows_the_answer_without_secrets() {
+    let stand = Stand::new();
+    let key = stand.path("key");
+    fs::write(&key, "s3cretrouting0123456789abcdef012").unwrap();
+    let of = |name: &str, kind: &str, keys: &str| {
+        receiver(name, kind, &format!("{keys}url = \"{}\"\n", stand.listener.url(name)))
+    };
+    stand.config(&format!(
+        "{}{}{}",
+        of("pager", "pagerduty", &format!("secret = {{ file = {key:?} }}\n")),
+        of("metrics", "alertmanager", ""),
+        of("hook", "webhook", ""),
+    ));
+    let echo = "{\"routing_key\":\"s3cretrouting0123456789abcdef012\"}".to_owned();
+    stand.listener.say("pager", Say::Status(202, String::new(), echo));
+    stand.listener.say("hook", Say::Status(200, String::new(), "{\n  \"status\": \"\u{1b}[31mok\"\n}\n".to_owned()));
+    let output = stand.run(&["alert", "test"]);
+    println!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    let said = stdout(&output);
+    let masked = "it answers 202 Accepted: {\"routing_key\":\"[secret]\"}";
+    assert!(said.contains(&format!("pager (pagerduty) took the drill: {masked}")), "{said}");
+    assert!(said.contains("pager (pagerduty) took its end: it answers 202"), "{said}");
+    assert!(said.contains("hook (webhook) took the drill: it answers 200 OK: { \"status\": \" [31mok\" }"), "{said}");
+    assert!(!said.contains("s3cretrouting") && !said.contains('\u{1b}'), "{said}");
+    let events: Vec<Value> = stand.listener.got("pager").iter().map(Request::json).collect();
+    assert_eq!(events.iter().map(|event| &event["event_action"]).collect::<Vec<_>>(), ["trigger", "resolve"]);
+    assert_eq!(events[0]["dedup_key"], events[1]["dedup_key"]);
+    let posted = stand.listener.got("metrics")[0].json();
+    let ends = Timestamp::parse(posted[0]["endsAt"].as_str().unwrap()).unwrap().as_nanos();
+    let secs = (ends - now_nanos()) / 1_000_000_000;
+    assert!((60..=300).contains(&secs), "it ends by itself after a while: {secs} s");
+    assert_eq!(stand.listener.alerts("hook")[0]["ends"], true);
 }
 
 #[test]

@@ -61,21 +61,34 @@ async fn test(name: Option<&str>, path: Option<&Path>) -> anyhow::Result<Exit> {
                 continue;
             }
         };
-        let (name, kind) = (&receiver.name, &receiver.r#type);
-        match try_once(&opened, &drill(name), &sender).await {
-            Answer::Taken(_) => render::say(&format!("{name} ({kind}) took it"))?,
-            Answer::Unwanted => render::say(&format!("{name} ({kind}) takes no drills"))?,
-            Answer::Refused(why) => {
-                failed = true;
-                live::complain(&format!("{name} ({kind}) refuses it: {why}"));
-            }
-            Answer::Later { why, .. } => {
-                failed = true;
-                live::complain(&format!("{name} ({kind}) does not take it now: {why}"));
-            }
+        let name = format!("{} ({})", receiver.name, receiver.r#type);
+        let drill = Alert { ends: !opened.way.keeps_conversations(), ..drill(&receiver.name) };
+        let mut is_taken = tell(&name, "the drill", try_once(&opened, &drill, &sender).await)?;
+        if is_taken && opened.way.waits_for_end() {
+            let end = Alert { ends: true, ..drill };
+            is_taken = tell(&name, "its end", try_once(&opened, &end, &sender).await)?;
         }
+        failed |= !is_taken;
     }
     Ok(Exit::Calm.despite(failed))
+}
+
+/// Says how a receiver answered; returns whether all is well.
+fn tell(name: &str, what: &str, answer: Answer) -> io::Result<bool> {
+    match answer {
+        Answer::Taken(words) if words.is_empty() => render::say(&format!("{name} took {what}"))?,
+        Answer::Taken(words) => render::say(&render::printable(&format!("{name} took {what}: {words}")))?,
+        Answer::Unwanted => render::say(&format!("{name} takes no drills"))?,
+        Answer::Refused(why) | Answer::Later { why, is_refusal: true, .. } => {
+            live::complain(&format!("{name} refuses {what}: {why}"));
+            return Ok(false);
+        }
+        Answer::Later { why, .. } => {
+            live::complain(&format!("{name} does not take {what} now: {why}"));
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A message on which nobody has to act.

@@ -269,7 +269,7 @@ pub(super) struct Alert {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AlertAction {
-    /// Send a drill, and say what came back
+    /// Send a drill, and show the answer; at PagerDuty and Alertmanager it resolves itself
     Test {
         /// The receiver; without it all of them
         #[arg(value_name = "RECEIVER")]

@@ -45,8 +45,6 @@ impl PagerDuty {
 /// What PagerDuty is to do. What asks nobody for anything and ends nothing wakes nobody.
 fn action(alert: &Alert) -> Option<&'static str> {
     match alert.kind {
-        // It may end in itself: a resolve alone would show nobody that the way works.
-        AlertKind::Drill => Some("trigger"),
         // Their parts come by themselves.
         AlertKind::Digest | AlertKind::Summary => None,
         _ if alert.ends => Some("resolve"),
@@ -56,7 +54,8 @@ fn action(alert: &Alert) -> Option<&'static str> {
         | AlertKind::Escalation
         | AlertKind::Quarantine
         | AlertKind::Repeat
-        | AlertKind::Trouble => Some("trigger"),
+        | AlertKind::Trouble
+        | AlertKind::Drill => Some("trigger"),
         AlertKind::Gap | AlertKind::Release | AlertKind::Subsided | AlertKind::Recovered => None,
     }
 }
