@@ -10,8 +10,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use squall::model::{
-    Action, Alert, AlertKind, Author, Cause, ClockStep, Gap, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine,
-    Refusal, Response, Severity, Storm, StormState, Subject, Timestamp,
+    Action, Alert, AlertKind, Author, Cause, ClockStep, Gap, Hold, HoldChange, HoldEnd, Labels, OnClock as _, Phase,
+    Quarantine, Refusal, Response, Severity, Storm, StormState, Subject, Timestamp,
 };
 use squall::notify::{Desk, Filter, Heard, Memory, News, Part, Settings, Silence, When};
 use squall::situation::{Input, Situation};

@@ -93,6 +93,7 @@ fn storm(name: &str) -> AlertStorm {
         registry: "docker.io".to_owned(),
         cost: "each try asks docker.io: 60 tries/min".to_owned(),
         answer: "would hold it: acting is off".to_owned(),
+        advice: "push docker.io/shop/web:7 or roll back with docker service rollback shop_web".to_owned(),
     }
 }
 
@@ -108,7 +109,7 @@ fn alert(kind: AlertKind, storms: Vec<AlertStorm>) -> Alert {
         lines: Vec::new(),
         storms,
         storms_left_out: 0,
-        next_step: "push docker.io/shop/web:7 or roll back with docker service rollback shop_web".to_owned(),
+        next_step: String::new(),
         ends: false,
         part_of: None,
     }
@@ -141,8 +142,8 @@ fn said(mut alert: Alert, text: &str) -> Alert {
     }
     *lines = vec![text.to_owned(); 40];
     for storm in storms {
-        let AlertStorm { id, subject, detail, nodes, image, registry, cost, answer, .. } = storm;
-        for field in [id, &mut subject.name, &mut subject.id, detail, image, registry, cost, answer] {
+        let AlertStorm { id, subject, detail, nodes, image, registry, cost, answer, advice, .. } = storm;
+        for field in [id, &mut subject.name, &mut subject.id, detail, image, registry, cost, answer, advice] {
             text.clone_into(field);
         }
         subject.stack = Some(text.to_owned());
@@ -454,15 +455,15 @@ fn any_text() -> impl Strategy<Value = String> {
 
 prop_compose! {
     fn any_storm()(
-        texts in prop::collection::vec(any_text(), 9),
+        texts in prop::collection::vec(any_text(), 10),
         nodes in prop::collection::vec(any_text(), 0..12),
         onset: i64, ended: Option<i64>, failed: u64, pace: f64, cause in prop::sample::select(Cause::ALL),
     ) -> AlertStorm {
-        let [id, name, subject_id, stack, detail, image, registry, cost, answer] =
-            <[String; 9]>::try_from(texts).expect("nine");
+        let [id, name, subject_id, stack, detail, image, registry, cost, answer, advice] =
+            <[String; 10]>::try_from(texts).expect("ten");
         let stack = Some(stack).filter(|stack| stack.len() % 2 == 0);
         AlertStorm {
-            id, cause, detail, nodes, failed, image, registry, cost, answer,
+            id, cause, detail, nodes, failed, image, registry, cost, answer, advice,
             subject: Subject { kind: SubjectKind::SwarmService, name, id: subject_id, stack },
             onset: Timestamp::from_nanos(onset),
             ended: ended.map(Timestamp::from_nanos),
@@ -546,11 +547,108 @@ fn of_many_storms_each_is_named_and_the_others_are_counted() {
 }
 
 #[test]
+fn storms_of_three_causes_have_three_next_steps_and_one_that_is_over_has_none() {
+    let oom = of_cause("over", Cause::Oom, "raise the limit");
+    let over = AlertStorm { ended: Some(at("2026-11-20T14:15:00Z")), ..oom };
+    let port = |name: &str| of_cause(name, Cause::Port, "free the port on the node");
+    let storms = vec![
+        of_cause("shop-api", Cause::Mount, "create the source"),
+        over,
+        port("shop-a"),
+        of_cause("shop-web", Cause::Entrypoint, "correct the command"),
+        port("shop-b"),
+    ];
+    // A digest takes the first step that it finds.
+    let alert = Alert { next_step: "create the source".to_owned(), ..alert(AlertKind::Onset, storms) };
+    let steps = [
+        "2 port (shop-a, shop-b): free the port on the node",
+        "1 entrypoint (shop-web): correct the command",
+        "1 mount (shop-api): create the source",
+    ];
+    for name in ["slack", "discord", "teams", "mattermost", "google-chat", "telegram", "ntfy", "pagerduty"] {
+        let shown = all_text(&body(&kind(name), &alert)).replace(['\\', '\u{200b}'], "");
+        assert!(steps.iter().all(|step| shown.contains(step)), "{name}: {shown}");
+        assert!(!shown.contains("raise the limit"), "{name}: {shown}");
+    }
+    let of_alertmanager = body(&kind("alertmanager"), &alert);
+    let advice: Vec<&Value> =
+        of_alertmanager.as_array().expect("alerts").iter().map(|one| &one["annotations"]["advice"]).collect();
+    let free = json!("free the port on the node");
+    assert_eq!(advice, [&json!("create the source"), &Value::Null, &free, &json!("correct the command"), &free]);
+    let steps = json!([
+        {"cause": "port", "services": ["shop-a", "shop-b"], "advice": free, "advised": ["shop-a", "shop-b"]},
+        {"cause": "entrypoint", "services": ["shop-web"], "advice": "correct the command", "advised": ["shop-web"]},
+        {"cause": "mount", "services": ["shop-api"], "advice": "create the source", "advised": ["shop-api"]},
+    ]);
+    assert_eq!(body(&kind("webhook"), &alert)["next_steps"], steps);
+    let template = "{% for step in next_steps %}{{ step.cause }}: {{ step.advice }}\n{% endfor %}";
+    let filled = request(&Kind::Webhook(webhook(Some(template), None)), &alert);
+    assert!(String::from_utf8_lossy(&filled.body).contains("mount: create the source"));
+}
+
+fn of_cause(name: &str, cause: Cause, advice: &str) -> AlertStorm {
+    AlertStorm { cause, advice: advice.to_owned(), ..storm(name) }
+}
+
+/// The next steps as PagerDuty has them.
+#[track_caller]
+fn assert_steps(alert: &Alert, wanted: &[&str]) {
+    let told = body(&kind("pagerduty"), alert)["payload"]["custom_details"]["next_step"].clone();
+    assert_eq!(told.as_str().unwrap_or_default().lines().collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn a_storm_that_is_over_counts_for_no_next_step() {
+    let of = |storms: &[&AlertStorm]| alert(AlertKind::Onset, storms.iter().copied().cloned().collect());
+    let port = |name: &str| of_cause(name, Cause::Port, "free the port");
+    let over = AlertStorm { ended: Some(at("2026-11-20T14:15:00Z")), ..port("over") };
+    let oom = of_cause("big", Cause::Oom, "raise the limit");
+    let steps = ["2 port (a, b): free the port", "1 oom (big): raise the limit"];
+    assert_steps(&of(&[&oom, &port("a"), &over, &port("b")]), &steps);
+    assert_steps(&of(&[&oom, &over]), &["1 oom (big): raise the limit"]);
+    assert_steps(&of(&[&oom]), &["raise the limit"]);
+    assert_steps(&of(&[&over]), &[]);
+    // It is given back: nobody has to do anything.
+    let released = Alert { kind: AlertKind::Release, ..of(&[&oom]) };
+    assert_eq!(body(&kind("webhook"), &released)["next_steps"], json!([]));
+}
+
+#[test]
+fn next_steps_are_few_and_say_how_many_there_are_beyond_them() {
+    let all = alert(AlertKind::Onset, ["a", "b", "c", "d"].map(|name| of_cause(name, Cause::Port, "free it")).to_vec());
+    assert_steps(&all, &["4 port (a, b, c and 1 more): free it"]);
+    assert_steps(&Alert { storms_left_out: 9, ..all }, &["at least 4 port (a, b, c and 1 more): free it"]);
+    let storms: Vec<AlertStorm> = Cause::ALL.iter().take(7).map(|cause| of_cause("a", *cause, "do it")).collect();
+    let told = body(&kind("pagerduty"), &alert(AlertKind::Onset, storms));
+    let steps = told["payload"]["custom_details"]["next_step"].as_str().expect("steps").to_owned();
+    assert_eq!(steps.lines().count(), 6, "{steps}");
+    assert!(steps.ends_with("\nand 2 more causes"), "{steps}");
+}
+
+#[test]
+fn advice_that_fits_one_of_many_services_names_it() {
+    let logs = |name: &str| of_cause(name, Cause::AppExit, &format!("docker service logs {name}"));
+    let two = alert(AlertKind::Onset, vec![logs("a"), logs("b")]);
+    assert_steps(&two, &["2 app-exit (a, b); for a: docker service logs a"]);
+    let same = of_cause("c", Cause::AppExit, "docker service logs a");
+    let three = alert(AlertKind::Onset, vec![logs("a"), logs("b"), same]);
+    assert_steps(&three, &["3 app-exit (a, b, c); for 2 of them: docker service logs a"]);
+}
+
+#[test]
+fn an_alert_without_storms_has_a_next_step_of_its_own() {
+    let own = Alert { next_step: "see dockerd's log".to_owned(), ..alert(AlertKind::Trouble, Vec::new()) };
+    assert_steps(&own, &["see dockerd's log"]);
+    // Older versions left alerts without advice in the outbox.
+    assert_steps(&Alert { storms: vec![of_cause("a", Cause::Port, "")], ..own }, &["see dockerd's log"]);
+}
+
+#[test]
 fn of_what_is_far_too_long_the_title_a_service_and_the_next_step_are_left() {
     let long = |word: &str| format!("{word} {}", "x".repeat(5_000));
     let mut alert = said(many(), &long("text"));
     alert.title = long("TITLE");
-    alert.next_step = long("STEP");
+    alert.storms.iter_mut().for_each(|storm| storm.advice = long("STEP"));
     alert.storms[0].subject.name = long("SERVICE");
     for name in
         ["slack", "discord", "teams", "mattermost", "google-chat", "telegram", "ntfy", "pagerduty", "alertmanager"]
@@ -640,8 +738,9 @@ fn pagerduty_is_triggered_added_to_and_resolved_by_one_key() {
         let told = pagerduty.request(&Alert { kind, ..onset() }).expect("a request");
         assert!(told.is_none(), "{kind} wakes somebody");
     }
-    let drill = Alert { kind: AlertKind::Drill, ends: true, ..onset() };
+    let drill = Alert { kind: AlertKind::Drill, ..onset() };
     assert_eq!(body(&pagerduty, &drill)["event_action"], "trigger");
+    assert_eq!(body(&pagerduty, &Alert { ends: true, ..drill })["event_action"], "resolve");
 }
 
 #[test]
@@ -658,7 +757,7 @@ fn alertmanager_is_told_what_fires_and_until_when() {
     assert_eq!(fires["labels"], labels);
     assert_eq!(fires["startsAt"], "2026-11-20T14:02:00Z");
     assert_eq!(fires["endsAt"], "2026-11-20T14:55:00.123456789Z");
-    assert_eq!(fires["annotations"]["advice"], onset().next_step);
+    assert_eq!(fires["annotations"]["advice"], onset().storms[0].advice);
     // What says that it is over has a severity of its own; what fires must end all the same.
     let over = body(&alertmanager, &subsided());
     let of_same = over.as_array().expect("alerts").iter().find(|ended| ended["labels"] == labels).expect("the same");

@@ -506,7 +506,7 @@ fn an_end_is_no_flood_of_tries() {
 fn what_is_refused_for_good_is_among_the_dead_letters_with_its_reason() {
     let stand = Stand::new();
     let mut config = AT_ONCE.to_owned();
-    for status in [400, 401, 404, 410] {
+    for status in [400, 405, 410, 422] {
         stand.listener.refuse(&format!("r{status}"), status);
         config.push_str(&stand.webhook(&format!("r{status}")));
     }
@@ -517,16 +517,92 @@ fn what_is_refused_for_good_is_among_the_dead_letters_with_its_reason() {
     let mut watch = stand.watch(&config);
     watch.until("all are dead", |_| stand.list()["dead"].as_array().unwrap().len() == 5);
     let table = stand.run(&["alert", "list", "--state-dir", &stand.path("state")]);
-    for status in ["302", "400", "401", "404", "410"] {
+    for status in ["302", "400", "405", "410", "422"] {
         assert_eq!(stand.listener.got(&format!("r{status}")).len(), 1);
         let list = stand.list();
         let dead = list["dead"].as_array().unwrap().iter().find(|one| one["receiver"] == format!("r{status}")).unwrap();
         assert!(dead["trouble"].as_str().unwrap().contains(status), "{dead}");
         assert!(stdout(&table).contains(&format!("r{status}")), "{}", stdout(&table));
     }
-    assert!(stdout(&table).contains("refused") && stdout(&table).contains("it answers 404"), "{}", stdout(&table));
+    assert!(stdout(&table).contains("refused") && stdout(&table).contains("it answers 405"), "{}", stdout(&table));
     assert!(stand.listener.got("elsewhere").is_empty());
     assert_eq!(stand.waiting(), 0);
+    watch.terminate();
+}
+
+#[test]
+fn an_alert_arrives_though_a_proxy_answers_404_while_its_backend_restarts() {
+    let stand = Stand::new();
+    stand.listener.refuse("ops", 404);
+    stand.add_loop("a", &[]);
+    let mut watch = stand.watch(&format!("{AT_ONCE}{}", stand.webhook("ops")));
+    watch.until("it was tried three times", |_| stand.listener.got("ops").len() >= 3);
+    stand.listener.refuse("ops", 200);
+    watch.until("it arrives", |_| stand.waiting() == 0);
+    let got = stand.listener.got("ops");
+    let millis = |pair: &[Request]| pair[1].at.duration_since(pair[0].at).unwrap_or_default().as_millis();
+    let distances: Vec<u128> = got.windows(2).take(2).map(millis).collect();
+    assert!(distances[0] >= 950 && distances[1] >= 1950, "{distances:?}");
+    assert_eq!(stand.list()["dead"], json!([]));
+    let step = got[0].json()["next_steps"][0].clone();
+    assert_eq!((&step["services"], &step["advised"]), (&json!(["a"]), &json!(["a"])));
+    assert!(step["advice"].as_str().is_some_and(|advice| !advice.is_empty()), "{step}");
+    watch.terminate();
+}
+
+#[test]
+fn refused_alerts_are_sent_again_when_a_person_asks() {
+    let stand = Stand::new();
+    let resend = |what: &str| stand.run(&["alert", "resend", what, "--state-dir", &stand.path("state")]);
+    let dead = || stand.list()["dead"].as_array().unwrap().len();
+    stand.listener.refuse("ops", 400);
+    stand.listener.refuse("chat", 422);
+    let config = format!("{AT_ONCE}{}{}", stand.webhook("ops"), stand.webhook("chat"));
+    stand.config(&config);
+    let nothing = resend("--all");
+    assert_eq!((nothing.status.code(), stderr(&nothing)), (Some(0), String::new()));
+    assert!(stdout(&nothing).contains("nothing is sent again"), "{}", stdout(&nothing));
+    stand.add_loop("a", &[]);
+    let mut watch = stand.watch(&config);
+    watch.until("both are dead", |_| dead() == 2);
+    let id = stand.list()["dead"][0]["alert"]["id"].as_str().unwrap().to_owned();
+    let table = stand.run(&["alert", "list", "--state-dir", &stand.path("state")]);
+    let columns = ["ID", "AGE", "ops", "chat", &*id];
+    assert!(columns.iter().all(|word| stdout(&table).contains(word)), "{}", stdout(&table));
+    let unknown = resend("0123");
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        stderr(&unknown).contains("0123") && stderr(&unknown).contains("squall alert list"),
+        "{}",
+        stderr(&unknown)
+    );
+    // It is refused again, and stays where it was.
+    let asked = stand.run(&["alert", "resend", &id, "--state-dir", &stand.path("state")]);
+    assert_eq!((asked.status.code(), stderr(&asked)), (Some(0), String::new()));
+    watch.until("it is refused again", |_| stand.listener.got("ops").len() == 2 && dead() == 2);
+    stand.listener.refuse("ops", 200);
+    stand.listener.refuse("chat", 200);
+    let asked = resend("--all");
+    assert_eq!(asked.status.code(), Some(0), "{}", stderr(&asked));
+    assert!(stdout(&asked).contains("squall watch sends 2 alerts again"), "{}", stdout(&asked));
+    watch.until("both arrive", |_| dead() == 0 && stand.waiting() == 0);
+    for part in ["ops", "chat"] {
+        let got = stand.listener.got(part);
+        assert_eq!(got.last().unwrap().header("x-squall-delivery"), Some(&*id), "{part}");
+    }
+    // Nobody takes it up until the next squall starts.
+    stand.listener.refuse("ops", 400);
+    stand.add_loop("b", &[]);
+    watch.until("another is dead", |_| dead() == 1);
+    watch.terminate();
+    let asked = resend("--all");
+    assert_eq!(asked.status.code(), Some(2), "{}", stdout(&asked));
+    assert!(stderr(&asked).contains("no squall watch has taken up 1 alert"), "{}", stderr(&asked));
+    assert!(stderr(&asked).contains(&stand.path("state")), "{}", stderr(&asked));
+    stand.listener.refuse("ops", 200);
+    let before = stand.listener.got("ops").len();
+    let mut watch = stand.watch(&config);
+    watch.until("it arrives", |_| stand.listener.got("ops").len() > before && dead() == 0 && stand.waiting() == 0);
     watch.terminate();
 }
 
@@ -707,7 +783,7 @@ fn a_drill_says_how_it_went() {
     let test = |name: &str| stand.run(&["alert", "test", name]);
     let good = test("good");
     assert_eq!((good.status.code(), stderr(&good)), (Some(0), String::new()));
-    assert_eq!(stdout(&good), "good (webhook) took it\n");
+    assert_eq!(stdout(&good), "good (webhook) took the drill: it answers 200 OK: ok\n");
     let nowhere = stand.path("nowhere");
     for (name, words) in [
         ("refuses", &["refuses (webhook)", "404"][..]),
@@ -729,6 +805,42 @@ fn a_drill_says_how_it_went() {
     assert_eq!(test("good").status.code(), Some(0));
     let all = stand.run(&["alert", "test"]);
     assert_eq!((all.status.code(), stderr(&all).lines().count()), (Some(2), 5), "{}", stderr(&all));
+}
+
+#[test]
+fn a_drill_leaves_no_incident_open_and_shows_the_answer_without_secrets() {
+    let stand = Stand::new();
+    let key = stand.path("key");
+    fs::write(&key, "s3cretrouting0123456789abcdef012").unwrap();
+    let of = |name: &str, kind: &str, keys: &str| {
+        receiver(name, kind, &format!("{keys}url = \"{}\"\n", stand.listener.url(name)))
+    };
+    stand.config(&format!(
+        "{}{}{}",
+        of("pager", "pagerduty", &format!("secret = {{ file = {key:?} }}\n")),
+        of("metrics", "alertmanager", ""),
+        of("hook", "webhook", ""),
+    ));
+    let echo = "{\"routing_key\":\"s3cretrouting0123456789abcdef012\"}".to_owned();
+    stand.listener.say("pager", Say::Status(202, String::new(), echo));
+    stand.listener.say("hook", Say::Status(200, String::new(), "{\n  \"status\": \"\u{1b}[31mok\"\n}\n".to_owned()));
+    let output = stand.run(&["alert", "test"]);
+    println!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    let said = stdout(&output);
+    let masked = "it answers 202 Accepted: {\"routing_key\":\"[secret]\"}";
+    assert!(said.contains(&format!("pager (pagerduty) took the drill: {masked}")), "{said}");
+    assert!(said.contains("pager (pagerduty) took its end: it answers 202"), "{said}");
+    assert!(said.contains("hook (webhook) took the drill: it answers 200 OK: { \"status\": \" [31mok\" }"), "{said}");
+    assert!(!said.contains("s3cretrouting") && !said.contains('\u{1b}'), "{said}");
+    let events: Vec<Value> = stand.listener.got("pager").iter().map(Request::json).collect();
+    assert_eq!(events.iter().map(|event| &event["event_action"]).collect::<Vec<_>>(), ["trigger", "resolve"]);
+    assert_eq!(events[0]["dedup_key"], events[1]["dedup_key"]);
+    let posted = stand.listener.got("metrics")[0].json();
+    let ends = Timestamp::parse(posted[0]["endsAt"].as_str().unwrap()).unwrap().as_nanos();
+    let secs = (ends - now_nanos()) / 1_000_000_000;
+    assert!((60..=300).contains(&secs), "it ends by itself after a while: {secs} s");
+    assert_eq!(stand.listener.alerts("hook")[0]["ends"], true);
 }
 
 #[test]

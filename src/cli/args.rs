@@ -45,7 +45,7 @@ pub(super) enum Command {
     Release(Release),
     /// What was: storms, failures and actions of each service, from the journal
     Report(Report),
-    /// Try the way to a receiver of alerts, and list what waits for one
+    /// Send a receiver a drill, list the alerts that wait or were refused, and send those again
     Alert(Alert),
     /// Ask registries what is left of a pull budget; it costs no pull
     Budget(Budget),
@@ -269,11 +269,25 @@ pub(super) struct Alert {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AlertAction {
-    /// Send a drill, and say what came back
+    /// Send a drill, and show the answer; at PagerDuty and Alertmanager it resolves itself
     Test {
         /// The receiver; without it all of them
         #[arg(value_name = "RECEIVER")]
         receiver: Option<String>,
+    },
+    /// Have the running squall watch send again the alerts that receivers have refused for good
+    ///
+    /// They go out under their own ids, so that a receiver knows one that it has after all. If no squall watch has taken
+    /// them up after ten seconds, the next one that starts on this state directory does.
+    Resend {
+        /// The alert, by its id in squall alert list
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        id: Option<String>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        journal: Journal,
     },
     /// List the alerts that wait for a receiver, and those that one has refused for good
     List {

@@ -72,6 +72,8 @@ pub const ALERT_STORMS_KNOWN_MAX: usize = 1000;
 
 /// A reference that Docker accepts has at most 255 characters of name, 128 of tag and 72 of digest.
 const IMAGE_CHARS_MAX: usize = 512;
+/// An advice is two or three sentences, with an image reference or two in it.
+const ADVICE_CHARS_MAX: usize = 2000;
 
 /// One message to people. Every text in it is plain, may hold anything that a daemon, a label or a log line said, and
 /// is escaped by whoever puts it into a format.
@@ -98,7 +100,7 @@ pub struct Alert {
     pub storms: Vec<AlertStorm>,
     /// How many more there are.
     pub storms_left_out: u64,
-    /// The one next step; may be empty.
+    /// The next step of an alert that is not about storms: each storm has its own. May be empty.
     pub next_step: String,
     /// Whether the conversation is over with it.
     pub ends: bool,
@@ -139,6 +141,9 @@ pub struct AlertStorm {
     pub cost: String,
     /// What squall has done or would have done, in words; may be empty.
     pub answer: String,
+    /// [`Storm::advice`], at most 2,000 characters; may be empty.
+    #[serde(default)]
+    pub advice: String,
 }
 
 // The storms in it are what was told then.
@@ -164,6 +169,12 @@ impl AlertStorm {
             registry: storm.registry.clone(),
             cost: storm.cost(),
             answer,
+            advice: storm.advice.chars().take(ADVICE_CHARS_MAX).collect(),
         }
+    }
+
+    /// The failed attempts, for people.
+    pub fn failed_in_words(&self) -> String {
+        self.failed.to_string()
     }
 }

@@ -30,6 +30,11 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(600);
 /// How long a receiver may ask to be left alone.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// How long an alert is tried whose every try is answered by 401, 403 or 404: a proxy answers so while the server behind
+/// it restarts, and until somebody has renewed a token; a server that is away for longer is reported as one.
+const REFUSED_MAX: Duration = Duration::from_secs(900);
+/// How often it is seen whether somebody asks for dead letters.
+const TAKE_UP_EVERY: Duration = Duration::from_secs(2);
 
 /// Where alerts go.
 #[derive(Debug)]
@@ -55,13 +60,18 @@ pub enum Way {
 
 impl Way {
     /// Whether it keeps conversations apart and ends each: it hears the parts of a digest, and no digest.
-    fn keeps_conversations(&self) -> bool {
-        matches!(self, Self::Http(kind) if matches!(**kind, Kind::Alertmanager(_) | Kind::PagerDuty(_)))
+    pub fn keeps_conversations(&self) -> bool {
+        self.is_refreshed() || self.waits_for_end()
     }
 
-    /// Whether it takes what it does not hear of for over.
+    /// Whether it takes an alert that it does not hear of for over.
     fn is_refreshed(&self) -> bool {
         matches!(self, Self::Http(kind) if matches!(**kind, Kind::Alertmanager(_)))
+    }
+
+    /// Whether a conversation goes on there until its end is told.
+    pub fn waits_for_end(&self) -> bool {
+        matches!(self, Self::Http(kind) if matches!(**kind, Kind::PagerDuty(_)))
     }
 
     /// What it is, as configuration and metrics spell it.
@@ -151,9 +161,24 @@ impl Courier {
 
     /// Delivers for as long as it is polled.
     pub async fn run(&self) {
-        futures::future::join_all(self.lines.iter().map(|line| self.serve(line))).await;
-        // Without receivers there is nothing to deliver, and nothing has ended.
-        std::future::pending().await
+        let lines = futures::future::join_all(self.lines.iter().map(|line| self.serve(line)));
+        futures::future::join(lines, self.take_up()).await;
+    }
+
+    /// Takes up the dead letters that somebody asks for, for as long as it is polled.
+    async fn take_up(&self) {
+        let Some(outbox) = &self.outbox else { return std::future::pending().await };
+        loop {
+            let (outbox, now) = (Arc::clone(outbox), (self.clock)());
+            let taken = tokio::task::spawn_blocking(move || outbox.take_up(now)).await.unwrap_or_default();
+            for delivery in taken {
+                // A delivery for a receiver that is no longer there stays on disk, and is shown.
+                if let Some(line) = self.lines.iter().find(|line| line.receiver.name == delivery.receiver) {
+                    self.line_up(line, delivery).await;
+                }
+            }
+            tokio::time::sleep(TAKE_UP_EVERY).await;
+        }
     }
 
     /// Delivers what waits now, once each, for at most this long.
@@ -182,14 +207,13 @@ impl Courier {
     }
 
     async fn post_to(&self, line: &Line, alert: Alert) {
-        let delivery = Delivery {
-            receiver: line.receiver.name.clone(),
-            alert,
-            since: (self.clock)(),
-            tries: 0,
-            trouble: String::new(),
-        };
+        let delivery = Delivery::new(line.receiver.name.clone(), alert, (self.clock)());
         self.on_disk(delivery.clone(), |outbox, delivery| outbox.keep(delivery)).await;
+        self.line_up(line, delivery).await;
+    }
+
+    /// Puts at the end of a line a delivery that is on disk.
+    async fn line_up(&self, line: &Line, delivery: Delivery) {
         let dropped = {
             let mut state = line.state();
             // What was true before this alert may be true no more.
@@ -229,13 +253,8 @@ impl Courier {
             let mut state = line.state();
             state.waiting.front().cloned().or_else(|| {
                 let alert = state.refresh.take()?;
-                Some(Delivery {
-                    receiver: line.receiver.name.clone(),
-                    since: alert.at,
-                    alert,
-                    tries: 0,
-                    trouble: String::new(),
-                })
+                let since = alert.at;
+                Some(Delivery::new(line.receiver.name.clone(), alert, since))
             })
         };
         let mut delivery = next?;
@@ -251,7 +270,7 @@ impl Courier {
             return Some(Duration::ZERO);
         }
         match try_once(&line.receiver, &delivery.alert, &self.sender).await {
-            Answer::Taken => {
+            Answer::Taken(_) => {
                 {
                     let mut state = line.state();
                     state.count(DeliveryOutcome::Delivered);
@@ -271,7 +290,7 @@ impl Courier {
                 line.state().trouble = why;
                 Some(Duration::ZERO)
             }
-            Answer::Later { why, after } if is_refresh => {
+            Answer::Later { why, after, .. } if is_refresh => {
                 line.state().trouble = why;
                 Some(after.map_or(RETRY_MIN, |after| after.clamp(RETRY_MIN, RETRY_AFTER_MAX)))
             }
@@ -281,10 +300,19 @@ impl Courier {
                 self.bury(line, delivery).await;
                 Some(Duration::ZERO)
             }
-            Answer::Later { why, after } => {
+            Answer::Later { why, after, is_refusal } => {
                 delivery.tries += 1;
                 delivery.trouble.clone_from(&why);
+                // A clock that was set back begins the time again.
+                delivery.refused_since = is_refusal.then(|| delivery.refused_since.map_or(now, |since| since.min(now)));
+                let left = delivery.refused_since.map(|since| REFUSED_MAX.saturating_sub(now.since(since)));
+                if left == Some(Duration::ZERO) {
+                    self.bury(line, delivery).await;
+                    return Some(Duration::ZERO);
+                }
                 let pause = after.map_or_else(|| pause(&delivery), |after| after.clamp(RETRY_MIN, RETRY_AFTER_MAX));
+                // The last try comes when the time is over, not long after it.
+                let pause = left.map_or(pause, |left| pause.min(left));
                 {
                     let mut state = line.state();
                     state.count(DeliveryOutcome::Retried);
@@ -305,8 +333,12 @@ impl Courier {
 
     async fn done(&self, line: &Line, delivery: Delivery) {
         line.take_out(&delivery.alert.id);
-        self.on_disk(delivery, |outbox, delivery| {
+        let is_end = delivery.alert.ends && line.receiver.way.waits_for_end();
+        self.on_disk(delivery, move |outbox, delivery| {
             outbox.forget(delivery);
+            if is_end {
+                outbox.forget_dead(delivery);
+            }
             Ok(())
         })
         .await;
@@ -317,7 +349,7 @@ impl Courier {
             receiver = delivery.receiver,
             alert = delivery.alert.id,
             why = delivery.trouble,
-            "an alert was refused for good; see squall alert list"
+            "an alert was refused for good: see squall alert list, and squall alert resend"
         );
         line.take_out(&delivery.alert.id);
         {

@@ -25,7 +25,7 @@ pub(super) async fn show(alert: &Alert) -> Answer {
     // The body may be markup to the server; the summary never is.
     notice.appname("squall").summary(&alert.title).body(&escaped(&lines.join("\n"))).urgency(urgency);
     match tokio::time::timeout(LIMIT, notice.show_async()).await {
-        Ok(Ok(_)) => Answer::Taken,
+        Ok(Ok(_)) => Answer::Taken(String::new()),
         Ok(Err(error)) => Answer::Refused(format!("no desktop takes notices here: {error}")),
         Err(_) => Answer::Refused("the desktop's session bus does not answer within 2 s".to_owned()),
     }

@@ -9,17 +9,18 @@ use secrecy::ExposeSecret as _;
 use super::receiver::Request;
 use crate::http;
 
-/// How much of an answer is read, and how much of that is shown.
+/// How much of an answer is read, for how long, and how much of that is shown.
 const ANSWER_BYTES_MAX: usize = 4096;
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 const EXCERPT_CHARS_MAX: usize = 200;
 /// A secret that is shorter is not looked for in an answer: any text may hold it by chance.
 const SECRET_LENGTH_MIN: usize = 6;
 
-/// What a receiver has answered.
+/// A receiver's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It took the alert.
-    Taken,
+    /// It took the alert; with its words, which may be empty.
+    Taken(String),
     /// It has no use for this kind of alert.
     Unwanted,
     /// It refuses it, and would again.
@@ -28,8 +29,10 @@ pub enum Answer {
     Later {
         /// Why not now.
         why: String,
-        /// When, where it says so.
+        /// When, if it says so.
         after: Option<Duration>,
+        /// Whether it refuses the alert: for good, unless a proxy answers so while the server behind it restarts.
+        is_refusal: bool,
     },
 }
 
@@ -74,26 +77,32 @@ impl Sender {
         let mut response = match builder.send().await {
             Ok(response) => response,
             Err(error) if error.is_builder() => return Answer::Refused("its URL or a header is none".to_owned()),
-            Err(error) => return Answer::Later { why: words(error), after: None },
+            Err(error) => return Answer::Later { why: words(error), after: None, is_refusal: false },
         };
         let status = response.status();
-        if status.is_success() {
-            return Answer::Taken;
-        }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         let mut answer = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            answer.extend_from_slice(&chunk);
-            if answer.len() >= ANSWER_BYTES_MAX {
-                break;
+        let read = async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                answer.extend_from_slice(&chunk);
+                if answer.len() >= ANSWER_BYTES_MAX {
+                    break;
+                }
             }
-        }
-        let why = format!("it answers {status}: {}", excerpt(&answer, request));
+        };
+        // The status has decided: the rest is for people, and a slow one holds up no other alert.
+        let _ = tokio::time::timeout(ANSWER_LIMIT, read).await;
+        let said = excerpt(&answer, request);
+        let why = if said.is_empty() { format!("it answers {status}") } else { format!("it answers {status}: {said}") };
         match status {
+            status if status.is_success() => Answer::Taken(why),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Answer::Later { why, after }
+                Answer::Later { why, after, is_refusal: false }
             }
-            status if status.is_server_error() => Answer::Later { why, after },
+            status if status.is_server_error() => Answer::Later { why, after, is_refusal: false },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                Answer::Later { why, after, is_refusal: true }
+            }
             _ => Answer::Refused(why),
         }
     }
@@ -113,13 +122,18 @@ fn retry_after(text: &str) -> Option<Duration> {
     Duration::try_from(date.duration_since(jiff::Timestamp::now())).ok()
 }
 
-/// What an answer says, in one line and without what was sent as a secret.
+/// An answer in one line, without the secrets of the request.
 fn excerpt(answer: &[u8], request: &Request) -> String {
     let text = String::from_utf8_lossy(answer);
     let mut text: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     let url = request.url.expose_secret();
-    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
-    let headers = request.headers.iter().map(|(_, value)| value.expose_secret());
+    let (host, path) = url.split_once("://").map_or(("", None), |(_, rest)| match rest.split_once('/') {
+        Some((host, path)) => (host, Some(path)),
+        None => (rest, None),
+    });
+    let login = host.rsplit_once('@').into_iter().flat_map(|(login, _)| login.split(':'));
+    let headers = request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+    let headers = headers.map(|(_, value)| value.expose_secret());
     let words = headers.flat_map(|value| value.split_whitespace());
     let parts = || path.into_iter().flat_map(|path| path.split(['/', '?', '&', '=']));
     // What stands alone in the body is a secret as well: PagerDuty's routing key, ntfy's topic.
@@ -127,10 +141,11 @@ fn excerpt(answer: &[u8], request: &Request) -> String {
     let own = ["routing_key", "topic"].into_iter().filter_map(|key| body[key].as_str());
     // A bot's token is behind `bot`.
     let token = parts().filter_map(|part| part.strip_prefix("bot"));
-    for secret in [url].into_iter().chain(own).chain(token).chain(path).chain(words).chain(parts()) {
-        if secret.len() >= SECRET_LENGTH_MIN && secret != "application/json" {
+    for secret in [url].into_iter().chain(own).chain(token).chain(path).chain(words).chain(parts()).chain(login) {
+        if secret.len() >= SECRET_LENGTH_MIN {
             text = text.replace(secret, "[secret]");
         }
     }
-    text.chars().take(EXCERPT_CHARS_MAX).collect::<String>().trim().to_owned()
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.chars().take(EXCERPT_CHARS_MAX).collect()
 }

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 
 use super::story;
-use super::{FormatError, Request, text};
+use super::{FormatError, Request, steps, text};
 use crate::model::{Alert, AlertKind, AlertStorm, Severity, Timestamp};
 
 /// A Prometheus Alertmanager.
@@ -53,13 +53,14 @@ impl Alertmanager {
     fn of_storm(&self, alert: &Alert, storm: &AlertStorm) -> Postable {
         let labels = [
             ("alertname", "SquallStorm".to_owned()),
-            ("service", story::name(storm, LABEL_MAX)),
+            ("service", text::name(storm, LABEL_MAX)),
             ("stack", label(storm.subject.stack.as_deref().unwrap_or_default())),
             ("cause", storm.cause.as_str().to_owned()),
             ("registry", label(&storm.registry)),
             ("severity", storm.severity.as_str().to_owned()),
             ("storm", label(&storm.id)),
         ];
+        let ended = ended(alert, storm);
         let mut block = story::storm_in_full(alert, storm);
         block.truncate(3);
         let annotations = [
@@ -67,10 +68,10 @@ impl Alertmanager {
             ("description", story::flat(&[block], "\n", story::unmarked)),
             ("cost", text::short(&storm.cost, story::LINE_MAX)),
             ("answer", text::short(&storm.answer, story::LINE_MAX)),
-            ("advice", text::short(&alert.next_step, story::STEP_MAX)),
+            ("advice", text::short(if ended.is_none() { &storm.advice } else { "" }, steps::STEP_MAX)),
             ("left_out", story::left_out(alert, alert.storms.len()).unwrap_or_default()),
         ];
-        let ends_at = ended(alert, storm).unwrap_or_else(|| alert.at.plus(self.resolve_after));
+        let ends_at = ended.unwrap_or_else(|| alert.at.plus(self.resolve_after));
         Postable {
             labels: present(labels),
             annotations: present(annotations),
@@ -90,7 +91,7 @@ impl Alertmanager {
         let annotations = [
             ("summary", story::title(alert)),
             ("description", lines.take(20).collect::<Vec<_>>().join("\n")),
-            ("advice", text::short(&alert.next_step, story::STEP_MAX)),
+            ("advice", text::short(&alert.next_step, steps::STEP_MAX)),
         ];
         let ends_at = if is_over(alert) { alert.at } else { alert.at.plus(self.resolve_after) };
         Postable { labels: present(labels), annotations: present(annotations), starts_at: alert.at, ends_at }

@@ -16,6 +16,7 @@ mod mattermost;
 mod ntfy;
 mod pagerduty;
 mod slack;
+mod steps;
 mod story;
 mod teams;
 mod telegram;

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::story;
-use super::{FormatError, Request, text};
+use super::{FormatError, Request, steps, text};
 use crate::model::{Alert, AlertKind, AlertStorm};
 
 /// A PagerDuty integration of the kind "Events API v2".
@@ -45,8 +45,6 @@ impl PagerDuty {
 /// What PagerDuty is to do. What asks nobody for anything and ends nothing wakes nobody.
 fn action(alert: &Alert) -> Option<&'static str> {
     match alert.kind {
-        // It may end in itself: a resolve alone would show nobody that the way works.
-        AlertKind::Drill => Some("trigger"),
         // Their parts come by themselves.
         AlertKind::Digest | AlertKind::Summary => None,
         _ if alert.ends => Some("resolve"),
@@ -56,13 +54,14 @@ fn action(alert: &Alert) -> Option<&'static str> {
         | AlertKind::Escalation
         | AlertKind::Quarantine
         | AlertKind::Repeat
-        | AlertKind::Trouble => Some("trigger"),
+        | AlertKind::Trouble
+        | AlertKind::Drill => Some("trigger"),
         AlertKind::Gap | AlertKind::Release | AlertKind::Subsided | AlertKind::Recovered => None,
     }
 }
 
 fn payload(alert: &Alert) -> Value {
-    let node = text::short(&alert.node, story::NAME_MAX);
+    let node = text::short(&alert.node, text::NAME_MAX);
     let mut payload = json!({
         // At most 300 of the 1,024 characters that it may have.
         "summary": story::title(alert),
@@ -75,8 +74,8 @@ fn payload(alert: &Alert) -> Value {
     });
     if let Some(storm) = alert.storms.first() {
         payload["class"] = json!(storm.cause);
-        payload["component"] = json!(story::name(storm, story::NAME_MAX));
-        let stack = storm.subject.stack.as_ref().map(|stack| text::short(stack, story::NAME_MAX));
+        payload["component"] = json!(text::name(storm, text::NAME_MAX));
+        let stack = storm.subject.stack.as_ref().map(|stack| text::short(stack, text::NAME_MAX));
         if let Some(stack) = stack.filter(|stack| !stack.is_empty()) {
             payload["group"] = json!(stack);
         }
@@ -98,27 +97,27 @@ fn details(alert: &Alert) -> Value {
     if !alert.lines.is_empty() {
         tell("lines", lines.collect());
     }
-    let step = text::short(&alert.next_step, story::STEP_MAX);
-    if !step.is_empty() {
-        tell("next_step", json!(step));
+    let steps = steps::lines(alert, steps::STEPS_MAX);
+    if !steps.is_empty() {
+        tell("next_step", json!(steps.join("\n")));
     }
     Value::Object(details)
 }
 
 fn storm(storm: &AlertStorm) -> Value {
     let mut fields = json!({
-        "service": story::name(storm, story::NAME_MAX),
+        "service": text::name(storm, text::NAME_MAX),
         "cause": storm.cause,
         "since": storm.onset,
         "failed": storm.failed,
         "attempts_per_min": storm.attempts_per_min,
     });
     let texts = [
-        ("stack", text::short(storm.subject.stack.as_deref().unwrap_or_default(), story::NAME_MAX)),
-        ("nodes", text::nodes(&storm.nodes, NODES_MAX, story::NAME_MAX)),
+        ("stack", text::short(storm.subject.stack.as_deref().unwrap_or_default(), text::NAME_MAX)),
+        ("nodes", text::names(&storm.nodes, NODES_MAX, text::NAME_MAX)),
         ("detail", text::short(&storm.detail, story::DETAIL_MAX)),
         ("image", text::short(&storm.image, story::LINE_MAX)),
-        ("registry", text::short(&storm.registry, story::NAME_MAX)),
+        ("registry", text::short(&storm.registry, text::NAME_MAX)),
         ("cost", text::short(&storm.cost, story::LINE_MAX)),
         ("answer", text::short(&storm.answer, story::LINE_MAX)),
     ];

@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 
-use super::{FormatError, text};
+use super::FormatError;
+use super::steps::{self, STEPS_MAX};
+use super::text::{self, NAME_MAX, name};
 use crate::model::{Alert, AlertKind, AlertStorm, Severity};
 
 /// How a span is meant.
@@ -40,6 +42,7 @@ struct Depth {
     storm: StormDepth,
     storms_max: usize,
     lines_max: usize,
+    steps_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,28 +58,24 @@ enum StormDepth {
 /// What is tried until it fits. Five storms in full are a screen of a phone. The last step has at most
 /// 1,000 units, title and all, which leaves every receiver room for its escapes.
 const LADDER: [Depth; 10] = [
-    Depth { storm: StormDepth::Full, storms_max: 5, lines_max: 20 },
-    Depth { storm: StormDepth::Full, storms_max: 5, lines_max: 4 },
-    Depth { storm: StormDepth::Compact, storms_max: 20, lines_max: 20 },
-    Depth { storm: StormDepth::Compact, storms_max: 20, lines_max: 8 },
-    Depth { storm: StormDepth::Named(64), storms_max: 20, lines_max: 8 },
-    Depth { storm: StormDepth::Named(64), storms_max: 20, lines_max: 2 },
-    Depth { storm: StormDepth::Named(24), storms_max: 20, lines_max: 1 },
-    Depth { storm: StormDepth::Named(24), storms_max: 10, lines_max: 0 },
-    Depth { storm: StormDepth::Named(24), storms_max: 3, lines_max: 0 },
-    Depth { storm: StormDepth::Named(24), storms_max: 0, lines_max: 0 },
+    Depth { storm: StormDepth::Full, storms_max: 5, lines_max: 20, steps_max: STEPS_MAX },
+    Depth { storm: StormDepth::Full, storms_max: 5, lines_max: 4, steps_max: STEPS_MAX },
+    Depth { storm: StormDepth::Compact, storms_max: 20, lines_max: 20, steps_max: STEPS_MAX },
+    Depth { storm: StormDepth::Compact, storms_max: 20, lines_max: 8, steps_max: STEPS_MAX },
+    Depth { storm: StormDepth::Named(64), storms_max: 20, lines_max: 8, steps_max: STEPS_MAX },
+    Depth { storm: StormDepth::Named(64), storms_max: 20, lines_max: 2, steps_max: 3 },
+    Depth { storm: StormDepth::Named(24), storms_max: 20, lines_max: 1, steps_max: 1 },
+    Depth { storm: StormDepth::Named(24), storms_max: 10, lines_max: 0, steps_max: 1 },
+    Depth { storm: StormDepth::Named(24), storms_max: 3, lines_max: 0, steps_max: 1 },
+    Depth { storm: StormDepth::Named(24), storms_max: 0, lines_max: 0, steps_max: 1 },
 ];
 
 /// Units of a title: the 300 bytes of [`Alert::title`] and no more.
 pub(super) const TITLE_MAX: usize = 300;
-/// Units of a service's name in full; Docker allows 63 for a part of a name, and a stack's is put in front.
-pub(super) const NAME_MAX: usize = 128;
 /// Units of a further line, of costs and answers: three lines on a phone.
 pub(super) const LINE_MAX: usize = 300;
 /// Units of the engine's own words: all of [`AlertStorm::detail`].
 pub(super) const DETAIL_MAX: usize = 512;
-/// Units of the next step.
-pub(super) const STEP_MAX: usize = 400;
 /// Units of a node's name: a label of DNS has 63.
 const NODE_MAX: usize = 64;
 /// Nodes by name, in full and in a line.
@@ -138,23 +137,13 @@ pub(super) fn origin(alert: &Alert) -> String {
     origin
 }
 
-/// The name of what storms, never empty.
-pub(super) fn name(storm: &AlertStorm, max: usize) -> String {
-    let subject = &storm.subject;
-    [&subject.name, &subject.id]
-        .into_iter()
-        .map(|name| text::short(name, max))
-        .find(|name| !name.is_empty())
-        .unwrap_or_else(|| "(no name)".to_owned())
-}
-
 /// The storm in lines.
 pub(super) fn storm_in_full(alert: &Alert, storm: &AlertStorm) -> Block {
     let mut place = String::new();
     if let Some(stack) = stack(storm) {
         let _ = write!(place, " in stack {stack}");
     }
-    let nodes = text::nodes(&storm.nodes, NODES_FULL, NODE_MAX);
+    let nodes = text::names(&storm.nodes, NODES_FULL, NODE_MAX);
     if !nodes.is_empty() {
         let _ = write!(place, " on {nodes}");
     }
@@ -190,7 +179,7 @@ fn storm_in_a_line(alert: &Alert, storm: &AlertStorm) -> Line {
     if let Some(stack) = stack(storm) {
         let _ = write!(place, " ({stack})");
     }
-    let nodes = text::nodes(&storm.nodes, NODES_COMPACT, NODE_MAX);
+    let nodes = text::names(&storm.nodes, NODES_COMPACT, NODE_MAX);
     if !nodes.is_empty() {
         let _ = write!(place, " on {nodes}");
     }
@@ -218,7 +207,7 @@ fn blocks(alert: &Alert, depth: Depth) -> Vec<Block> {
         StormDepth::Compact => blocks.push(storms.iter().map(|storm| storm_in_a_line(alert, storm)).collect()),
         StormDepth::Named(max) => {
             let named = |storm: &AlertStorm| {
-                let rest = format!(": {}, failed {}", storm.cause, storm.failed);
+                let rest = format!(": {}, failed {}", storm.cause, storm.failed_in_words());
                 vec![bullet(), span(Tone::Name, name(storm, max)), span(Tone::Plain, rest)]
             };
             blocks.push(storms.iter().map(named).collect());
@@ -228,10 +217,13 @@ fn blocks(alert: &Alert, depth: Depth) -> Vec<Block> {
         blocks.push(vec![vec![span(Tone::Plain, more)]]);
     }
     blocks.push(lines(alert, depth.lines_max));
-    let step = text::short(&alert.next_step, STEP_MAX);
-    if !step.is_empty() {
-        blocks.push(vec![labelled("Next:", Tone::Plain, step)]);
-    }
+    blocks.push(match <[String; 1]>::try_from(steps::lines(alert, depth.steps_max)) {
+        Ok([step]) => vec![labelled("Next:", Tone::Plain, step)],
+        Err(steps) => {
+            let label = steps.first().map(|_| vec![span(Tone::Strong, "Next:".to_owned())]);
+            label.into_iter().chain(steps.into_iter().map(|step| vec![bullet(), span(Tone::Plain, step)])).collect()
+        }
+    });
     blocks.retain(|block| !block.is_empty());
     blocks
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 
-use super::FormatError;
-use crate::model::Alert;
+use serde::Serialize;
 
-/// A template, read once. Its context is the alert: `{{ title }}`, `{% for storm in storms %}`, `{{ title|tojson }}`.
+use super::FormatError;
+
+/// A template, read once. Its context is the alert: `{{ title }}`, `{% for storm in storms %}`, `{{ title|tojson }}`,
+/// `{% for step in next_steps %}{{ step.cause }}: {{ step.advice }}`.
 ///
 /// A name that the alert does not have is an error, not an empty text. Nothing is escaped by itself: `tojson` does it.
 #[derive(Clone)]
@@ -38,8 +40,8 @@ impl Template {
         Ok(Self(Arc::new(environment)))
     }
 
-    /// The body for an alert.
-    pub(super) fn render(&self, alert: &Alert) -> Result<Vec<u8>, FormatError> {
+    /// The body for an alert as JSON has it.
+    pub(super) fn render(&self, alert: &impl Serialize) -> Result<Vec<u8>, FormatError> {
         let mut body = Bounded(Vec::new());
         let template = self.0.get_template(NAME).map_err(|error| told(&error))?;
         template.render_captured_to(Value::from(Serde(alert)), &mut body).map_err(|error| told(&error))?;

@@ -8,6 +8,9 @@ use crate::model::{AlertStorm, Timestamp, span_in_words};
 /// What stands for what was cut.
 pub(super) const ELLIPSIS: char = '…';
 
+/// Units of a service's name in full; Docker allows 63 for a part of a name, and a stack's is put in front.
+pub(super) const NAME_MAX: usize = 128;
+
 /// Put between two characters that would mean something together; it is not seen.
 const ZERO_WIDTH_SPACE: char = '\u{200b}';
 
@@ -128,11 +131,21 @@ pub(super) fn since(onset: Timestamp, ended: Option<Timestamp>, at: Timestamp) -
     }
 }
 
+/// The name of a storm's service, never empty.
+pub(super) fn name(storm: &AlertStorm, max: usize) -> String {
+    let subject = &storm.subject;
+    [&subject.name, &subject.id]
+        .into_iter()
+        .map(|name| short(name, max))
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "(no name)".to_owned())
+}
+
 /// `failed 128 times, 60/min`
 pub(super) fn frequency(storm: &AlertStorm) -> String {
     let times = if storm.failed == 1 { "time" } else { "times" };
     let pace = storm.attempts_per_min;
-    let mut text = format!("failed {} {times}", storm.failed);
+    let mut text = format!("failed {} {times}", storm.failed_in_words());
     // What is over has no pace, and a broken number is not worth a word.
     if storm.ended.is_none() && pace.is_finite() && pace >= 0.05 {
         let digits = usize::from(pace < 10.0 && pace.fract() >= 0.05);
@@ -141,11 +154,11 @@ pub(super) fn frequency(storm: &AlertStorm) -> String {
     text
 }
 
-/// The nodes by name: a few, and how many more there are. Empty where none is known.
-pub(super) fn nodes(nodes: &[String], max: usize, name_max: usize) -> String {
-    let mut text = nodes.iter().take(max).map(|node| short(node, name_max)).collect::<Vec<_>>().join(", ");
-    if nodes.len() > max {
-        let _ = write!(text, " and {} more", nodes.len() - max);
+/// A few of the names, and how many more there are. Empty if there is none.
+pub(super) fn names(names: &[String], max: usize, name_max: usize) -> String {
+    let mut text = names.iter().take(max).map(|name| short(name, name_max)).collect::<Vec<_>>().join(", ");
+    if names.len() > max {
+        let _ = write!(text, " and {} more", names.len() - max);
     }
     text
 }

@@ -6,6 +6,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
+use super::steps::{Step, steps};
 use super::template::Template;
 use super::{FormatError, JSON, Request, text};
 use crate::model::{Alert, AlertStorm, Subject};
@@ -26,21 +27,25 @@ pub struct Webhook {
 /// The schema of an alert as JSON. A field that is added leaves it; one that is changed or removed does not.
 pub const ALERT_SCHEMA: &str = "squall.alert/1";
 
+/// An alert as JSON, and the context of a template.
 #[derive(Serialize)]
 struct Document {
     schema: &'static str,
     #[serde(flatten)]
     alert: Alert,
+    next_steps: Vec<Step>,
 }
 
 impl Webhook {
     pub(super) fn request(&self, alert: &Alert) -> Result<Request, FormatError> {
         let alert = clean(alert);
+        let next_steps = steps(&alert);
         // The receiver knows a doubled delivery by it. Hex digits, or what of it may be in a header.
         let delivery: String = alert.id.chars().filter(char::is_ascii_graphic).collect();
+        let document = Document { schema: ALERT_SCHEMA, alert, next_steps };
         let body = match &self.template {
-            Some(template) => template.render(&alert)?,
-            None => serde_json::to_vec(&Document { schema: ALERT_SCHEMA, alert })?,
+            Some(template) => template.render(&document)?,
+            None => serde_json::to_vec(&document)?,
         };
         let mut headers = self.headers.clone();
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
@@ -64,7 +69,7 @@ fn signature(key: &SecretString, body: &[u8]) -> String {
     signature
 }
 
-/// The alert with every text clean: whoever gets it prints it somewhere.
+/// The alert with every text clean: the program that gets it prints it somewhere.
 fn clean(alert: &Alert) -> Alert {
     let all = |texts: &[String]| texts.iter().map(|text| text::clean(text)).collect();
     Alert {
@@ -95,6 +100,7 @@ fn clean_storm(storm: &AlertStorm) -> AlertStorm {
         registry: text::clean(&storm.registry),
         cost: text::clean(&storm.cost),
         answer: text::clean(&storm.answer),
+        advice: text::clean(&storm.advice),
         ..*storm
     }
 }
