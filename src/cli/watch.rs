@@ -9,7 +9,7 @@ use super::args::{Watch as Command, WatchFormat, Whom};
 use super::exit::Exit;
 use super::live;
 use super::render::printable;
-use crate::config::{Enforce, LogSource};
+use crate::config::{Config, Enforce, LogSource};
 use crate::daemon::{Role, Said, Session, Teller, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
@@ -48,7 +48,8 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
 }
 
 async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
-    let mut config = live::config(config, &command.daemon)?;
+    let (mut config, source) = Config::read(config)?;
+    command.daemon.apply(&mut config);
     if let Some(whom) = command.enforce {
         config.respond.act = true;
         if whom == Whom::All {
@@ -56,6 +57,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         }
     }
     config.respond.response = command.response.unwrap_or(config.respond.response);
+    live::check(&config, &source, &command.journal)?;
     let journal = live::journal(&config, &command.journal)?;
     let session = Session::connect(&config, false).await?;
     info!(
@@ -73,11 +75,6 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     }
     if config.respond.act {
         warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
-        if config.respond.enforce == Enforce::All && config.respond.response == Response::Observe {
-            warn!(
-                "the response is to observe: only services with a label squall.response are acted on; see --response"
-            );
-        }
     }
     let teller = Teller::start(&config, &session.info().name, &journal.dir).await?;
     if let Some(address) = teller.address() {

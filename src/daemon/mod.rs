@@ -9,6 +9,7 @@ mod hand;
 mod log_file;
 mod log_journal;
 mod objects;
+mod opened;
 mod plan;
 mod purse;
 mod sensor;
@@ -19,6 +20,7 @@ mod teller;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
+pub use opened::mistakes;
 pub use purse::{target, unasked};
 pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
