@@ -312,10 +312,8 @@ fn without_a_socket_a_sentence_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.sock");
     let host = format!("unix://{}", path.display());
-    for command in ["audit", "watch"] {
-        let output = squall(&host, &[command]).output().unwrap();
-        assert_one_sentence(&output, &[path.to_str().unwrap(), "DOCKER_HOST"]);
-    }
+    let output = squall(&host, &["audit"]).output().unwrap();
+    assert_one_sentence(&output, &[path.to_str().unwrap(), "DOCKER_HOST"]);
     let out = dir.path().join("out");
     let output = squall(&host, &["record", "--output", out.to_str().unwrap()]).output().unwrap();
     assert_one_sentence(&output, &[path.to_str().unwrap()]);
@@ -330,6 +328,7 @@ fn without_permission_a_sentence_says_what_to_do() {
     // Root may open everything: then a copy of the program runs as nobody, from where nobody may run it.
     let program = dir.path().join("squall");
     fs::copy(env!("CARGO_BIN_EXE_squall"), &program).unwrap();
+    // Nobody is given the permission by itself, so watch does not wait for it.
     for command in ["audit", "watch"] {
         let mut squall = Command::new(&program);
         squall.args([command, "--log", "none"]).env("DOCKER_HOST", daemon.host()).env("HOME", "/").current_dir("/");
@@ -342,7 +341,7 @@ fn without_permission_a_sentence_says_what_to_do() {
 }
 
 #[test]
-fn a_docker_that_cannot_be_named_is_told_by_watch_and_by_config_check() {
+fn watch_does_not_wait_for_a_docker_that_cannot_be_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("ca.pem"), "no certificate").unwrap();
     for (variables, words) in [
@@ -363,6 +362,42 @@ fn a_docker_that_cannot_be_named_is_told_by_watch_and_by_config_check() {
             assert_one_sentence(&squall.output().unwrap(), words);
         }
     }
+}
+
+#[test]
+fn watch_waits_for_a_docker_that_is_away_at_its_start_and_says_so_once() {
+    let (dir, mut daemon) = fake();
+    serve_storm(&daemon);
+    daemon.stop();
+    let mut watch = Running::start(dir.path(), squall(&daemon.host(), &["watch", "--log", "none", "--format", "json"]));
+    let said = |watch: &Running| watch.words().matches("Docker is away").count();
+    watch.until("it says that Docker is away", |watch| said(watch) == 1);
+    // A try after one second and another after two.
+    std::thread::sleep(Duration::from_secs(4));
+    watch.until("it still waits", |_| true);
+    assert_eq!(said(&watch), 1, "{}", watch.words());
+    // The socket is there, and nobody answers at it: another reason.
+    let dead = std::os::unix::net::UnixListener::bind(daemon.socket()).unwrap();
+    drop(dead);
+    watch.until("it says what else is wrong", |watch| said(watch) == 2);
+    fs::remove_file(daemon.socket()).unwrap();
+    daemon.resume();
+    watch.until("it watches", |watch| watch.words().contains("watching") && daemon.open_streams() > 0);
+    watch.until("the storm is known", |watch| watch.notices("onset").len() == 1);
+    assert_eq!(watch.terminate(), Some(0));
+}
+
+#[test]
+fn a_watch_that_waits_for_docker_ends_at_once_when_it_is_told_to() {
+    let (dir, mut daemon) = fake();
+    daemon.stop();
+    let mut watch = Running::start(dir.path(), squall(&daemon.host(), &["watch", "--log", "none"]));
+    watch.until("it waits", |watch| watch.words().contains("Docker is away"));
+    // In the pause before a later try.
+    std::thread::sleep(Duration::from_secs(4));
+    let began = Instant::now();
+    assert_eq!(watch.terminate(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[test]

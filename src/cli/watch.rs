@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::live;
 use super::render::printable;
 use crate::config::{Config, Enforce, LogSource};
-use crate::daemon::{Role, Said, Session, Teller, describe, stopping, wall_clock};
+use crate::daemon::{Role, Said, Teller, await_docker, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
     Cause, Decision, Finding, Gap, LetGo, Notice, Outcome, Refusal, Response, Settlement, Storm, Timestamp,
@@ -59,7 +59,18 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     config.respond.response = command.response.unwrap_or(config.respond.response);
     live::check(&config, &source, &command.journal)?;
     let journal = live::journal(&config, &command.journal)?;
-    let session = Session::connect(&config, false).await?;
+    // One for all of the time: a signal that comes between two of them would be lost.
+    let stop = live::stop_signal();
+    tokio::pin!(stop);
+    let say = |why: &str| error!(why = %printable(why), "Docker is away: squall waits for it");
+    let session = tokio::select! {
+        session = await_docker(&config, say) => session?,
+        () = &mut stop => {
+            stopping();
+            info!("stopped");
+            return Ok(Exit::Calm);
+        }
+    };
     info!(
         node = %printable(&session.info().name),
         engine = %printable(&session.info().server_version),
@@ -100,7 +111,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = teller.follow(&session) => {}
         () = describe(teller.shown()) => {}
-        () = live::stop_signal() => {}
+        () = &mut stop => {}
     }
     stopping();
     teller.close().await;

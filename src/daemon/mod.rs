@@ -17,6 +17,7 @@ mod session;
 mod supervisor;
 mod tally;
 mod teller;
+mod wait;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
@@ -26,3 +27,4 @@ pub use sensor::{Sensors, Wake};
 pub use session::{Role, Said, Session, SessionError};
 pub use supervisor::{describe, stopping};
 pub use teller::{OUTBOX, Teller, TellerError};
+pub use wait::await_docker;
