@@ -319,16 +319,17 @@ fn thirty_services_at_once_are_stopped_within_a_minute() {
     let began = Instant::now();
     let args = ["--log", lab.log(), "--enforce=all", "--response", "scale-to-zero"];
     let mut watch = Watch::start_with(&lab, dir.path(), &args);
-    let held = watch.until("all of them are held", 60, |watch| {
-        let held = done(watch, "quarantine");
-        (held.len() == SERVICES).then_some(held)
-    });
+    watch.until("all of them are held", 60, |watch| (done(watch, "quarantine").len() == SERVICES).then_some(()));
     println!("{SERVICES} services held {:?} after the start of the watch", began.elapsed());
-    assert_eq!(held.len(), SERVICES);
-    let responses: Vec<String> =
-        watch.notices("decision").iter().map(|line| text(&line["decision"]["response"])).collect();
-    let held_for_good = responses.iter().filter(|response| *response == "scale-to-zero").count();
-    assert_eq!(held_for_good, SERVICES * 3 / 10, "a share of the services waits for a person");
+    // Only what was done counts: on a busy machine some decisions are refused, or lose a race, and are made again.
+    let settlements = watch.notices("settlement");
+    let is_held_for_good = |line: &&Value| {
+        let (decision, outcome) = (&line["decision"], &line["settlement"]["outcome"]);
+        decision["action"] == "quarantine" && outcome == "done" && decision["response"] == "scale-to-zero"
+    };
+    let held_for_good: BTreeSet<String> =
+        settlements.iter().filter(is_held_for_good).map(|line| text(&line["decision"]["subject"]["name"])).collect();
+    assert_eq!(held_for_good.len(), SERVICES * 3 / 10, "a share of the services waits for a person");
     let status: Value = serde_json::from_str(&lab.squall_says(&["status", "--format", "json"])).unwrap();
     assert_eq!(status["held"].as_array().unwrap().len(), SERVICES);
     watch.kill();
@@ -359,17 +360,26 @@ fn a_watch_that_is_killed_at_any_moment_forgets_and_repeats_nothing() {
         watch.kill();
         let watch = Watch::start_with(&lab, dir.path(), &args);
         wait("it is held", 30, || (lab.spec("s-mount")["Mode"]["Replicated"]["Replicas"] == 0).then_some(()));
-        std::thread::sleep(Duration::from_secs(2));
-        assert_eq!(watch.terminate(), Some(0));
         let state = dir.path().join("state");
         let state = state.to_str().unwrap();
-        let report: Value =
-            serde_json::from_str(&lab.squall_says(&["report", "--format", "json", "--state-dir", state])).unwrap();
-        let permitted: Vec<&Value> =
-            report["decisions"].as_array().unwrap().iter().filter(|decision| decision["refusal"].is_null()).collect();
+        let permitted = || -> Vec<Value> {
+            let report = lab.squall_says(&["report", "--format", "json", "--state-dir", state]);
+            let report: Value = serde_json::from_str(&report).unwrap();
+            let decisions = report["decisions"].as_array().unwrap().iter();
+            decisions.filter(|decision| decision["refusal"].is_null()).cloned().collect()
+        };
+        wait("each decision is settled", 30, || {
+            let permitted = permitted();
+            let is_settled = |decision: &Value| !decision["settlement"].is_null();
+            (!permitted.is_empty() && permitted.iter().all(is_settled)).then_some(())
+        });
+        // A second action would follow the first at once.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(watch.terminate(), Some(0));
+        let permitted = permitted();
         let done = permitted.iter().filter(|decision| decision["settlement"]["outcome"] == "done").count();
-        assert_eq!(done, 1, "killed after {pause} ms: held once: {report}");
-        assert!(permitted.iter().all(|decision| !decision["settlement"].is_null()), "each is settled: {report}");
+        assert_eq!(done, 1, "killed after {pause} ms: held once: {permitted:#?}");
+        assert!(permitted.iter().all(|decision| !decision["settlement"].is_null()), "each is settled: {permitted:#?}");
         lab.squall_says(&["release", "s-mount", "--state-dir", state]);
         assert_eq!(lab.spec("s-mount").to_string(), before.to_string());
         lab.storms("remove", &["s-mount"]);

@@ -321,7 +321,7 @@ fn a_squall_that_cannot_start_gives_up_and_asks_no_registry() {
         "{:?}",
         stack.tasks("squall")
     );
-    assert!(stack.logs("squall").contains("unknown field `hots`"), "{}", stack.logs("squall"));
+    assert!(stack.logs("squall").contains("docker.hots: unknown key: did you mean host?"), "{}", stack.logs("squall"));
     assert_eq!(asked(&lab, "squall"), asked_before, "no try asks the registry");
     let (status, report) = lab.audit(lab.log());
     assert_eq!(status, Some(0), "what gives up is no storm: {report}");

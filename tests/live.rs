@@ -364,10 +364,8 @@ fn without_a_socket_a_sentence_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.sock");
     let host = format!("unix://{}", path.display());
-    for command in ["audit", "watch"] {
-        let output = squall(&host, &[command]).output().unwrap();
-        assert_one_sentence(&output, &[path.to_str().unwrap(), "DOCKER_HOST"]);
-    }
+    let output = squall(&host, &["audit"]).output().unwrap();
+    assert_one_sentence(&output, &[path.to_str().unwrap(), "DOCKER_HOST"]);
     let out = dir.path().join("out");
     let output = squall(&host, &["record", "--output", out.to_str().unwrap()]).output().unwrap();
     assert_one_sentence(&output, &[path.to_str().unwrap()]);
@@ -382,13 +380,160 @@ fn without_permission_a_sentence_says_what_to_do() {
     // Root may open everything: then a copy of the program runs as nobody, from where nobody may run it.
     let program = dir.path().join("squall");
     fs::copy(env!("CARGO_BIN_EXE_squall"), &program).unwrap();
-    let mut audit = Command::new(&program);
-    audit.args(["audit", "--log", "none"]).env("DOCKER_HOST", daemon.host()).env("HOME", "/").current_dir("/");
-    audit.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_CONFIG").env_remove("SQUALL_CONFIG");
-    if fs::metadata(dir.path()).unwrap().uid() == 0 {
-        audit.uid(65534).gid(65534);
+    // Nobody is given the permission by itself, so watch does not wait for it.
+    for command in ["audit", "watch"] {
+        let mut squall = Command::new(&program);
+        squall.args([command, "--log", "none"]).env("DOCKER_HOST", daemon.host()).env("HOME", "/").current_dir("/");
+        squall.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_CONFIG").env_remove("SQUALL_CONFIG");
+        if fs::metadata(dir.path()).unwrap().uid() == 0 {
+            squall.uid(65534).gid(65534);
+        }
+        assert_one_sentence(&squall.output().unwrap(), &[daemon.socket().to_str().unwrap(), "permission", "docker"]);
     }
-    assert_one_sentence(&audit.output().unwrap(), &[daemon.socket().to_str().unwrap(), "permission", "docker"]);
+}
+
+#[test]
+fn watch_does_not_wait_for_a_docker_that_cannot_be_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), "no certificate").unwrap();
+    for (variables, words) in [
+        (&[("DOCKER_CONTEXT", "nowhere"), ("DOCKER_HOST", "")][..], &["nowhere", "context"][..]),
+        (&[("DOCKER_HOST", "tcp://h:99999")], &["DOCKER_HOST", "port"]),
+        (
+            &[
+                ("DOCKER_HOST", "tcp://127.0.0.1:1"),
+                ("DOCKER_TLS_VERIFY", "1"),
+                ("DOCKER_CERT_PATH", dir.path().to_str().unwrap()),
+            ],
+            &["certificates", "127.0.0.1:1"],
+        ),
+    ] {
+        for command in [&["watch", "--log", "none"][..], &["config", "check"]] {
+            let mut squall = squall("", command);
+            squall.envs(variables.iter().copied()).env("DOCKER_CONFIG", dir.path());
+            assert_one_sentence(&squall.output().unwrap(), words);
+        }
+    }
+}
+
+#[test]
+fn watch_waits_for_a_docker_that_is_away_at_its_start_and_says_so_once() {
+    let (dir, mut daemon) = fake();
+    serve_storm(&daemon);
+    daemon.stop();
+    let mut watch = Running::start(dir.path(), squall(&daemon.host(), &["watch", "--log", "none", "--format", "json"]));
+    let said = |watch: &Running| watch.words().matches("Docker is away").count();
+    watch.until("it says that Docker is away", |watch| said(watch) == 1);
+    // A try after one second and another after two.
+    std::thread::sleep(Duration::from_secs(4));
+    watch.until("it still waits", |_| true);
+    assert_eq!(said(&watch), 1, "{}", watch.words());
+    // The socket is there, and nobody answers at it: another reason.
+    let dead = std::os::unix::net::UnixListener::bind(daemon.socket()).unwrap();
+    drop(dead);
+    watch.until("it says what else is wrong", |watch| said(watch) == 2);
+    fs::remove_file(daemon.socket()).unwrap();
+    daemon.resume();
+    watch.until("it watches", |watch| watch.words().contains("watching") && daemon.open_streams() > 0);
+    watch.until("the storm is known", |watch| watch.notices("onset").len() == 1);
+    assert_eq!(watch.terminate(), Some(0));
+}
+
+#[test]
+fn a_watch_that_waits_for_docker_ends_at_once_when_it_is_told_to() {
+    let (dir, mut daemon) = fake();
+    daemon.stop();
+    let mut watch = Running::start(dir.path(), squall(&daemon.host(), &["watch", "--log", "none"]));
+    watch.until("it waits", |watch| watch.words().contains("Docker is away"));
+    // In the pause before a later try.
+    std::thread::sleep(Duration::from_secs(4));
+    let began = Instant::now();
+    assert_eq!(watch.terminate(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
+fn all_services_are_not_enforced_by_a_response_that_holds_none() {
+    let (dir, daemon) = fake();
+    let config = |text: &str| {
+        let path = dir.path().join("squall.toml");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let words = &["respond.response", "observe holds nothing", "--response", "backoff"];
+    assert_one_sentence(&squall(&daemon.host(), &["watch", "--enforce=all"]).output().unwrap(), words);
+    let bad = config("[respond]\nact = true\nenforce = \"all\"\n");
+    for command in [&["watch", "-c", &bad][..], &["config", "check", &bad]] {
+        assert_one_sentence(&squall(&daemon.host(), command).output().unwrap(), words);
+    }
+    assert_eq!(daemon.requests().len(), 0, "Docker is not asked");
+    let mended =
+        squall(&daemon.host(), &["watch", "-c", &bad, "--response=backoff", "--log", "none", "--format", "json"]);
+    let mut watch = Running::start(dir.path(), mended);
+    watch.until("it watches", |watch| watch.words().contains("watching"));
+    assert_eq!(watch.terminate(), Some(0));
+}
+
+#[test]
+fn config_check_finds_all_for_which_watch_would_not_start() {
+    let (dir, daemon) = fake();
+    let path = dir.path().join("mistakes.toml");
+    let settings = "\
+[log]
+source = \"/nowhere/dockerd.log\"
+[alert]
+dead_man = { env = \"SQUALL_TEST_NOT_SET\" }
+[serve]
+listen = \"0.0.0.0:0\"
+[[receiver]]
+name = \"file\"
+type = \"slack\"
+secret = { file = \"/nowhere/slack\" }
+[[receiver]]
+name = \"url\"
+type = \"webhook\"
+url = \"http://\"
+[[silence]]
+name = \"night\"
+cron = \"61 * * * *\"
+lasts = \"1h\"
+[[registry]]
+name = \"docker.io\"
+login = { file = \"/nowhere/login\" }
+";
+    fs::write(&path, settings).unwrap();
+    let file = path.to_str().unwrap();
+    let keys = [
+        (2, "log.source"),
+        (4, "alert.dead_man"),
+        (6, "serve.listen"),
+        (10, "[[receiver]] file: secret"),
+        (14, "[[receiver]] url: url"),
+        (17, "[[silence]] night: cron"),
+        (21, "[[registry]] docker.io: login"),
+    ];
+    for args in [&["config", "check", file][..], &["-c", file, "config", "check"]] {
+        let output = squall(&daemon.host(), args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), keys.len()), "{stderr}");
+        for ((line, key), said) in keys.iter().zip(stderr.lines()) {
+            assert!(said.starts_with(&format!("squall: {file}:{line}:1: {key}: ")), "line {line}, {key}: {said}");
+        }
+    }
+    // Each by itself: what is refused there is refused here.
+    let parts: Vec<&str> = settings.split_inclusive('\n').collect();
+    for (at, (_, key)) in [0..2, 2..4, 4..6, 6..10, 10..14, 14..18, 18..21].into_iter().zip(keys) {
+        fs::write(&path, parts[at].concat()).unwrap();
+        let watch = squall(&daemon.host(), &["watch", "-c", file]).output().unwrap();
+        assert_one_sentence(&watch, &[key]);
+    }
+    fs::write(&path, "").unwrap();
+    let output = squall(&daemon.host(), &["config", "check", file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(daemon.requests().is_empty(), "Docker is not asked");
+    let absent = dir.path().join("absent.toml");
+    let output = squall(&daemon.host(), &["config", "check", absent.to_str().unwrap()]).output().unwrap();
+    assert_one_sentence(&output, &[absent.to_str().unwrap()]);
 }
 
 #[test]

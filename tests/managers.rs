@@ -174,13 +174,16 @@ fn a_new_leader_goes_on_with_what_the_old_one_holds() {
         managers.nodes[leader - 1].spec("looping")["Labels"]["squall.quarantine.until"].as_str().unwrap().to_owned();
     managers.lab.kill_docker(leader);
     let next = wait("a new leader", 60, || managers.leader(Some(leader)).filter(|next| *next != leader));
+    let leads = now();
     let settled = managers.watch(next).until("the new leader tries it again", 60, |watch| {
         watch.notices("settlement").into_iter().find(|line| line["decision"]["action"] == "probe")
     });
     let at = squall::model::Timestamp::parse(settled["settlement"]["at"].as_str().unwrap()).unwrap();
     let due = squall::model::Timestamp::parse(&until).unwrap();
     println!("node{next} tries {:?} after it was due, {:?} before", at.since(due), due.since(at));
-    assert!(at >= due && at.since(due) < Duration::from_secs(5), "due {due}, tried {at}");
+    assert!(at >= due, "due {due}, tried {at}");
+    // On a busy machine a leader may be elected only after that.
+    assert!(leads > due || at.since(due) < Duration::from_secs(5), "due {due}, tried {at}");
     // It fails, and is held again for longer.
     managers.watch(next).until("it is held again", 20, |watch| {
         watch.notices("settlement").into_iter().find(|line| line["decision"]["action"] == "quarantine")

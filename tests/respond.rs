@@ -1183,6 +1183,35 @@ fn what_was_let_go_and_set_to_what_squall_had_set_is_still_somebody_elses() {
     assert_eq!(lab.replicas(), 0, "{:?}", lab.actions());
 }
 
+/// Ten thousand services were let go of before; the new one comes first among their ids.
+#[test]
+fn a_service_that_was_let_go_last_is_not_the_one_that_is_forgotten() {
+    let mut lab = held(Response::Backoff);
+    let of_service = |number: u64| LetGo {
+        at: lab.now.minus(secs(20_000 - number)),
+        subject: Subject {
+            kind: SubjectKind::SwarmService,
+            name: format!("other{number}"),
+            id: format!("svc2{number:05}"),
+            stack: None,
+        },
+        storm: String::new(),
+        template: String::new(),
+        why: String::new(),
+    };
+    let before: Vec<LetGo> = (0..10_000).map(of_service).collect();
+    lab.responder.remember(lab.now, &[], &before);
+    lab.edit(|spec| spec["Mode"]["Replicated"]["Replicas"] = json!(5));
+    lab.list(10);
+    lab.step();
+    assert_eq!(lab.let_goes.len(), 1);
+    // They stop it themselves.
+    lab.edit(|spec| spec["Mode"]["Replicated"]["Replicas"] = json!(0));
+    lab.list(10);
+    lab.run(secs(600), |_| false);
+    assert_eq!(lab.replicas(), 0, "{:?}", lab.actions());
+}
+
 #[test]
 fn a_mark_that_was_let_go_long_ago_is_not_let_go_anew_by_the_next_process() {
     let mut lab = held(Response::ScaleToZero);

@@ -138,6 +138,21 @@ fn while_docker_answers_nothing_it_lives_and_is_not_ready() {
 }
 
 #[test]
+fn while_docker_is_away_at_its_start_it_lives_and_is_not_ready() {
+    let mut manager = Manager::new();
+    manager.daemon.stop();
+    manager.start();
+    manager.until("STATUS=not ready: ");
+    assert_eq!(manager.count("EXTEND_TIMEOUT_USEC="), 1, "{:?}", manager.heard);
+    manager.until_beats(6);
+    assert_eq!(manager.count("READY=1"), 0, "{:?}", manager.heard);
+    manager.daemon.resume();
+    manager.until("READY=1");
+    manager.until_beats(2);
+    assert_eq!(manager.terminate(), Some(0));
+}
+
+#[test]
 fn while_the_past_is_read_it_lives_and_is_not_ready() {
     let mut manager = Manager::new();
     // The events that the daemon remembers have an end; those that come have none.
@@ -187,6 +202,7 @@ fn a_container_is_healthy_as_long_as_its_squall_sees_docker() {
     let mut watch = squall(&["watch", "--log", "none", "-c", &settings]);
     watch.env("DOCKER_HOST", manager.daemon.host()).env("STATE_DIRECTORY", manager.dir.path().join("state"));
     assert_sentence(&health(&["-c", &settings]), 2, &[&address.to_string(), "refused"]);
+    manager.daemon.stop();
     manager.child = Some(watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let until = |code: i32| {
         let began = Instant::now();
@@ -199,6 +215,9 @@ fn a_container_is_healthy_as_long_as_its_squall_sees_docker() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
+    // It waits for a Docker that is away at its start.
+    assert_sentence(&until(1), 1, &["events: ", "docker.sock"]);
+    manager.daemon.resume();
     assert_sentence(&until(0), 0, &["ok"]);
     manager.daemon.stop();
     assert_sentence(&until(1), 1, &["events: "]);

@@ -391,8 +391,12 @@ pub(super) struct Config {
 pub(super) enum ConfigAction {
     /// Print a file with every key, its default and its meaning
     Init,
-    /// Check a file
-    Check,
+    /// Check a file: all for which squall watch would not start, each with its line
+    Check {
+        /// The file [default: that of --config, or /etc/squall/squall.toml if it is there]
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Print the settings in force
     Show,
 }

@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::args::{Daemon, Docker, Journal as Flags};
 use super::render::printable;
-use crate::config::Config;
-use crate::journal;
+use crate::config::{Config, ConfigError, Mistake, Source};
+use crate::{daemon, journal};
 
 /// One thread: the work is waiting.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
@@ -19,21 +19,44 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 
 /// The settings, with the flags before them.
 pub(super) fn config(path: Option<&Path>, flags: &Daemon) -> anyhow::Result<Config> {
-    let mut config = docker_config(path, &flags.docker)?;
-    if let Some(log) = &flags.log {
-        config.log.source = log.clone();
-    }
+    let mut config = Config::load(path)?;
+    flags.apply(&mut config);
     Ok(config)
 }
 
 /// The same for a command that reads no log.
 pub(super) fn docker_config(path: Option<&Path>, flags: &Docker) -> anyhow::Result<Config> {
     let mut config = Config::load(path)?;
-    if flags.host.is_some() || flags.context.is_some() {
-        config.docker.host = flags.host.clone();
-        config.docker.context = flags.context.clone();
-    }
+    flags.apply(&mut config);
     Ok(config)
+}
+
+impl Daemon {
+    /// Puts the flags before the settings.
+    pub(super) fn apply(&self, config: &mut Config) {
+        self.docker.apply(config);
+        if let Some(log) = &self.log {
+            config.log.source = log.clone();
+        }
+    }
+}
+
+impl Docker {
+    fn apply(&self, config: &mut Config) {
+        if self.host.is_some() || self.context.is_some() {
+            config.docker.host = self.host.clone();
+            config.docker.context = self.context.clone();
+        }
+    }
+}
+
+/// What `watch` checks before it begins, and `config check` on its behalf.
+pub(super) fn check(config: &Config, source: &Source, flags: &Flags) -> Result<(), ConfigError> {
+    let mut found = if source.is_toml() { daemon::mistakes(config) } else { Vec::new() };
+    if let Err(error) = journal(config, flags) {
+        found.push(Mistake::new(&["journal", "dir"], error.to_string()));
+    }
+    source.judge(found)
 }
 
 /// A path at a running squall.

@@ -9,8 +9,8 @@ use super::args::{Watch as Command, WatchFormat, Whom};
 use super::exit::Exit;
 use super::live;
 use super::render::printable;
-use crate::config::{Enforce, LogSource};
-use crate::daemon::{Role, Said, Session, Teller, describe, stopping, wall_clock};
+use crate::config::{Config, Enforce, LogSource};
+use crate::daemon::{Role, Said, Teller, await_docker, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
     Case, Cause, Decision, Finding, Gap, Outcome, Refusal, Response, Settlement, Step, Storm, Timestamp, Transition,
@@ -48,7 +48,8 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
 }
 
 async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
-    let mut config = live::config(config, &command.daemon)?;
+    let (mut config, source) = Config::read(config)?;
+    command.daemon.apply(&mut config);
     if let Some(whom) = command.enforce {
         config.respond.act = true;
         if whom == Whom::All {
@@ -56,8 +57,20 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         }
     }
     config.respond.response = command.response.unwrap_or(config.respond.response);
+    live::check(&config, &source, &command.journal)?;
     let journal = live::journal(&config, &command.journal)?;
-    let session = Session::connect(&config, false).await?;
+    // One for all of the time: a signal that comes between two of them would be lost.
+    let stop = live::stop_signal();
+    tokio::pin!(stop);
+    let say = |why: &str| error!(why = %printable(why), "Docker is away: squall waits for it");
+    let session = tokio::select! {
+        session = await_docker(&config, say) => session?,
+        () = &mut stop => {
+            stopping();
+            info!("stopped");
+            return Ok(Exit::Calm);
+        }
+    };
     info!(
         node = %printable(&session.info().name),
         engine = %printable(&session.info().server_version),
@@ -73,11 +86,6 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     }
     if config.respond.act {
         warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
-        if config.respond.enforce == Enforce::All && config.respond.response == Response::Observe {
-            warn!(
-                "the response is to observe: only services with a label squall.response are acted on; see --response"
-            );
-        }
     }
     let teller = Teller::start(&config, &session.info().name, &journal.dir).await?;
     if let Some(address) = teller.address() {
@@ -103,7 +111,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = teller.follow(&session) => {}
         () = describe(teller.shown()) => {}
-        () = live::stop_signal() => {}
+        () = &mut stop => {}
     }
     stopping();
     teller.close().await;

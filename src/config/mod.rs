@@ -1,11 +1,14 @@
 //! Settings: a TOML file, checked once into types. Command-line flags go before it; the environment is Docker's own.
 //!
 //! Every key has a default, so no file is needed. An unknown key is an error: a key that is misspelt would otherwise
-//! be a default that nobody wanted.
+//! be a default that nobody wanted. All mistakes of a file are found at once, and no error holds a value of it.
 
+mod mistake;
 mod notify;
 mod registry;
 mod respond;
+mod secret;
+mod source;
 
 use std::fmt;
 use std::fs;
@@ -18,9 +21,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::budget::Registries;
 use crate::detect;
 
-pub use notify::{Alert, Receiver, Secret, Serve, Silence, TYPES};
+pub use mistake::{Mistake, Mistakes};
+pub use notify::{Alert, Receiver, Serve, Silence, TYPES};
 pub use registry::{DockerWord, Login, Registry};
 pub use respond::{Enforce, Journal, Respond, parse_response};
+pub use secret::Secret;
+pub use source::Source;
 
 /// Where the file is looked for when none is named.
 pub const DEFAULT_PATH: &str = "/etc/squall/squall.toml";
@@ -145,8 +151,8 @@ pub struct Span(pub Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text).map(Self).map_err(serde::de::Error::custom)
+        let expected = "a time with its unit, as \"30s\", \"1m30s\", \"2h\" or \"5d\"";
+        source::text(deserializer, expected, |text| parse_duration(text).ok().map(Self))
     }
 }
 
@@ -180,21 +186,25 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for LogSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        source::text(deserializer, LOG_SOURCES, |text| Self::parse(text).ok())
     }
 }
+
+/// What a log's source may be.
+const LOG_SOURCES: &str = "journal, none, or the path of a file (one that is here begins with ./)";
 
 impl LogSource {
     /// Reads `journal`, `none` or a path.
     ///
     /// # Errors
-    /// A sentence, when it is empty.
+    /// A sentence, if it is another word: mostly one of the two that is misspelt.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
-            "" => Err("the log's source is empty: write journal, none, or a file's path".to_owned()),
             "journal" => Ok(Self::Journal),
             "none" => Ok(Self::Nowhere),
+            word if word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) => {
+                Err(format!("the log's source is {LOG_SOURCES}"))
+            }
             path => Ok(Self::File(PathBuf::from(path))),
         }
     }
@@ -221,37 +231,9 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is no TOML, or has an unknown key or a value of another type.
-    #[error("{path}: {message}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What toml says, with line, column and caret.
-        message: String,
-    },
-    /// A value out of its range.
-    #[error("{key} = {value} is out of its range: {range}")]
-    Range {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        range: &'static str,
-    },
-    /// An entry of a list that cannot be.
-    #[error("{what}: {why}")]
-    Entry {
-        /// The entry.
-        what: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// An entry of a list that cannot be.
-fn bad(what: String, why: impl Into<String>) -> ConfigError {
-    ConfigError::Entry { what, why: why.into() }
+    /// Something in it is wrong.
+    #[error(transparent)]
+    Wrong(#[from] Mistakes),
 }
 
 impl Config {
@@ -260,10 +242,22 @@ impl Config {
     /// # Errors
     /// When a named file cannot be read, or a file is wrong.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (config, source) = Self::read(path)?;
+        source.judge(Vec::new())?;
+        Ok(config)
+    }
+
+    /// The same for a caller that checks more: the settings, and the file with its mistakes, for [`Source::judge`].
+    ///
+    /// # Errors
+    /// When a named file cannot be read.
+    pub fn read(path: Option<&Path>) -> Result<(Self, Source), ConfigError> {
         let named = path.unwrap_or(Path::new(DEFAULT_PATH));
         match fs::read_to_string(named) {
-            Ok(text) => Self::parse(&text, named),
-            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(text) => Ok(Source::read(&text, named)),
+            Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok((Self::default(), Source::none()))
+            }
             Err(source) => Err(ConfigError::Read { path: named.to_owned(), source }),
         }
     }
@@ -273,9 +267,8 @@ impl Config {
     /// # Errors
     /// When it is wrong; `path` is named in the error.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string() })?;
-        config.check()?;
+        let (config, source) = Source::read(text, path);
+        source.judge(Vec::new())?;
         Ok(config)
     }
 
@@ -301,26 +294,26 @@ impl Config {
         Registries::new(self.registry.iter().map(|registry| (registry.name.clone(), registry.terms())).collect())
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self, found: &mut Vec<Mistake>) {
         const SECS: fn(u64) -> Duration = Duration::from_secs;
         const DAY: u64 = 86_400;
         let detect = &self.detect;
-        in_range("detect.failures", &detect.failures, &1, &1000, "1 to 1000")?;
-        in_range("detect.slow_failures", &detect.slow_failures, &1, &1000, "1 to 1000")?;
-        in_range("detect.per", &detect.per, &SECS(1), &SECS(3600), "1s to 1h")?;
-        in_range("detect.slow_per", &detect.slow_per, &SECS(60), &SECS(7 * DAY), "1m to 168h")?;
-        in_range("detect.hold_down", &detect.hold_down, &SECS(1), &SECS(DAY), "1s to 24h")?;
-        in_range("detect.pending_after", &detect.pending_after, &SECS(1), &SECS(7 * DAY), "1s to 168h")?;
-        in_range("detect.hanging_after", &detect.hanging_after, &SECS(1), &SECS(7 * DAY), "1s to 168h")?;
+        in_range(found, &["detect", "failures"], &detect.failures, &1, &1000, "1 to 1000");
+        in_range(found, &["detect", "slow_failures"], &detect.slow_failures, &1, &1000, "1 to 1000");
+        in_range(found, &["detect", "per"], &detect.per, &SECS(1), &SECS(3600), "1s to 1h");
+        in_range(found, &["detect", "slow_per"], &detect.slow_per, &SECS(60), &SECS(7 * DAY), "1m to 168h");
+        in_range(found, &["detect", "hold_down"], &detect.hold_down, &SECS(1), &SECS(DAY), "1s to 24h");
+        in_range(found, &["detect", "pending_after"], &detect.pending_after, &SECS(1), &SECS(7 * DAY), "1s to 168h");
+        in_range(found, &["detect", "hanging_after"], &detect.hanging_after, &SECS(1), &SECS(7 * DAY), "1s to 168h");
         let half = Duration::from_millis(500);
-        in_range("watch.services_every", &self.watch.services_every, &half, &SECS(600), "500ms to 10m")?;
-        in_range("watch.sweep_every", &self.watch.sweep_every, &SECS(10), &SECS(DAY), "10s to 24h")?;
-        self.respond.check()?;
-        self.journal.check()?;
-        self.alert.check()?;
-        notify::check_receivers(&self.receiver)?;
-        notify::check_silences(&self.silence)?;
-        registry::check(&self.registry)
+        in_range(found, &["watch", "services_every"], &self.watch.services_every, &half, &SECS(600), "500ms to 10m");
+        in_range(found, &["watch", "sweep_every"], &self.watch.sweep_every, &SECS(10), &SECS(DAY), "10s to 24h");
+        self.respond.check(found);
+        self.journal.check(found);
+        self.alert.check(found);
+        notify::check_receivers(&self.receiver, found);
+        notify::check_silences(&self.silence, found);
+        registry::check(&self.registry, found);
     }
 
     /// The settings as a file, each with its meaning: what `config init` and `config show` print.
@@ -397,17 +390,10 @@ fn quoted_list(texts: &[String]) -> toml::Value {
     toml::Value::Array(texts.iter().map(|text| quoted(text)).collect())
 }
 
-fn in_range<T: PartialOrd<B> + fmt::Display, B>(
-    key: &'static str,
-    value: &T,
-    least: &B,
-    most: &B,
-    range: &'static str,
-) -> Result<(), ConfigError> {
+fn in_range<T: PartialOrd<B>, B>(found: &mut Vec<Mistake>, path: &[&str], value: &T, least: &B, most: &B, range: &str) {
     if value < least || value > most {
-        return Err(ConfigError::Range { key, value: value.to_string(), range });
+        found.push(Mistake::new(path, format!("it is out of its range: {range}")));
     }
-    Ok(())
 }
 
 impl PartialEq<Duration> for Span {
@@ -462,17 +448,138 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_place() {
-        let unknown = error("[detect]\nfailure = 5\n");
-        assert!(unknown.contains("line 2") && unknown.contains("unknown field `failure`"), "{unknown}");
-        assert!(error("[detect]\nper = \"6 parsecs\"").contains("no duration"));
+        for (text, words) in [
+            ("[detect]\nfailure = 5\n", "x.toml:2:1: detect.failure: unknown key: did you mean failures?"),
+            ("[[recever]]\n", "x.toml:1:3: recever: unknown key: did you mean receiver?"),
+            ("[detect]\nfailures = 0", "x.toml:2:1: detect.failures: it is out of its range: 1 to 1000"),
+            (
+                "[watch]\nservices_every = \"1ms\"",
+                "x.toml:2:1: watch.services_every: it is out of its range: 500ms to 10m",
+            ),
+            ("[serve]\nenabled = 1", "x.toml:2:11: serve.enabled: expected true or false"),
+            (
+                "[serve]\nlisten = \"here\"",
+                "x.toml:2:10: serve.listen: expected an address and a port, as \"127.0.0.1:9765\"",
+            ),
+            ("[receiver]\nname = \"ops\"", "x.toml:1:1: [[receiver]]: expected a list"),
+            (
+                "[[receiver]]\nname = \"ops\"\ntype = \"slack\"\n",
+                "x.toml:1:1: [[receiver]] ops: secret: slack needs it",
+            ),
+            ("\n[detect\n", "x.toml:2:8: not TOML: unclosed table, expected `]`"),
+        ] {
+            assert_eq!(error(text), words);
+        }
+        for text in ["[detect]\nper = 5", "[detect]\nper = \"6 parsecs\""] {
+            assert!(error(text).starts_with("x.toml:2:7: detect.per: expected a time with its unit, as \"30s\""));
+        }
+        for word in ["", "jurnal", "journald"] {
+            assert!(error(&format!("[log]\nsource = \"{word}\"")).contains("log.source: expected journal, none, or"));
+        }
         assert_eq!(parse_duration("5d"), Ok(Duration::from_secs(5 * 86_400)));
         assert!(parse_duration("-5d").is_err() && parse_duration("d").is_err());
-        assert!(error("[detect]\nper = 5").contains("line 2"));
-        assert_eq!(error("[detect]\nfailures = 0"), "detect.failures = 0 is out of its range: 1 to 1000");
-        assert_eq!(
-            error("[watch]\nservices_every = \"1ms\""),
-            "watch.services_every = 1ms is out of its range: 500ms to 10m"
-        );
-        assert!(error("[log]\nsource = \"\"").contains("source is empty"));
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once_and_no_consequence_of_one() {
+        let text = "[detect]\nfailures = 0\nper = 5\ncolour = 1\n[[receiver]]\nname = \"ops\"\ntype = \"slack\"\n\
+                    secret = \"https://x\"\n[[receiver]]\nname = \"ops2\"\ntype = \"slack\"\nsecert = 1\n[alert]\nwait = \"1h\"\n";
+        let Err(ConfigError::Wrong(mistakes)) = Config::parse(text, Path::new("x.toml")) else {
+            panic!("it was taken")
+        };
+        let keys: Vec<String> =
+            mistakes.lines().map(|line| line.split(": ").take(3).collect::<Vec<_>>().join(" ")).collect();
+        let expected = [
+            "x.toml:2:1 detect.failures it is out of its range",
+            "x.toml:3:7 detect.per expected a time with its unit, as \"30s\", \"1m30s\", \"2h\" or \"5d\"",
+            "x.toml:4:1 detect.colour unknown key",
+            "x.toml:8:10 [[receiver]] ops secret",
+            "x.toml:12:1 [[receiver]] ops2 secert",
+            "x.toml:14:1 alert.wait it is out of its range",
+        ];
+        assert_eq!(keys, expected);
+        assert!(mistakes.to_string().ends_with("(and 5 more: squall config check lists them)"), "{mistakes}");
+    }
+
+    /// All tables and keys, with a text wherever one may be.
+    fn full(name: &str, secret: &str) -> String {
+        let list = format!("[\"{secret}\", \"{secret}\"]");
+        let silence = format!("services = {list}\nlabels = {{ \"squall.a\" = \"{secret}\" }}\ncauses = {list}\n");
+        format!(
+            "[docker]\nhost = \"{secret}\"\ncontext = \"{secret}\"\n\
+             [detect]\nfailures = \"{secret}\"\nper = \"{secret}\"\nhold_down = \"{secret}\"\n\
+             [log]\nsource = \"{secret}\"\n\
+             [watch]\nservices_every = \"{secret}\"\nsweep_every = \"{secret}\"\n\
+             [respond]\nact = \"{secret}\"\nenforce = \"{secret}\"\nresponse = \"{secret}\"\nallow = {list}\nmin_age = \"{secret}\"\n\
+             [journal]\ndir = \"{secret}\"\nkeep = \"{secret}\"\n\
+             [alert]\nwait = \"{secret}\"\ndead_man = \"{secret}\"\n\
+             [serve]\nlisten = \"{secret}\"\ntoken = \"{secret}\"\ninsecure = \"{secret}\"\nhosts = {list}\n\
+             [[receiver]]\nname = \"{name}\"\ntype = \"{secret}\"\nsecret = \"{secret}\"\nurl = \"{secret}\"\nto = \"{secret}\"\n\
+             mention = \"{secret}\"\nheaders = {{ Authorization = \"{secret}\" }}\ntemplate = \"{secret}\"\n\
+             signing_key = \"{secret}\"\nseverity_min = \"{secret}\"\nper_min = \"{secret}\"\n{silence}\
+             [[receiver]]\nname = \"file\"\ntype = \"slack\"\nsecret = {{ file = \"{secret}\" }}\n\
+             [[receiver]]\nname = \"env\"\ntype = \"slack\"\nsecret = {{ env = \"{secret}\" }}\n\
+             [[receiver]]\nname = \"url\"\ntype = \"webhook\"\nurl = \"{secret}\"\n{silence}\
+             [[silence]]\nname = \"{name}\"\nfrom = \"{secret}\"\nuntil = \"{secret}\"\ncron = \"{secret}\"\n\
+             time_zone = \"{secret}\"\nlasts = \"{secret}\"\n{silence}\
+             [[silence]]\nname = \"cron\"\ncron = \"{secret}\"\ntime_zone = \"{secret}\"\nlasts = \"1h\"\n\
+             [[registry]]\nname = \"{name}\"\nurl = \"{secret}\"\nrepository = \"{secret}\"\nauthentication = \"{secret}\"\n\
+             pulls = \"{secret}\"\nwindow = \"{secret}\"\nlogin = \"{secret}\"\n\
+             [[registry]]\nname = \"docker.io\"\nurl = \"http://a:{secret}\"\nlogin = {{ file = \"{secret}\" }}\n"
+        )
+    }
+
+    /// All that is said of a file: at its reading, and when its receivers and silences are opened.
+    fn said(text: &str) -> String {
+        let (config, source) = Source::read(text, Path::new("x.toml"));
+        let env = |_: &str| None;
+        let receivers = config.receiver.iter().filter_map(|receiver| receiver.open(&env).err());
+        let silences = config.silence.iter().filter_map(|silence| silence.open().err());
+        let secrets = [&config.alert.dead_man, &config.serve.token].into_iter().flatten();
+        let secrets = secrets.filter_map(|secret| secret.read(&env).err());
+        let mut said: Vec<String> =
+            receivers.chain(silences).map(|mistake| mistake.to_string()).chain(secrets).collect();
+        if let Err(ConfigError::Wrong(mistakes)) = source.judge(Vec::new()) {
+            said.extend(mistakes.lines());
+            said.push(mistakes.to_string());
+            said.push(format!("{mistakes:?}"));
+        }
+        said.join("\n")
+    }
+
+    #[test]
+    fn no_error_prints_a_value_of_the_file_whatever_is_wrong() {
+        // A URL, serde's own words, and a token, which would be shown where a name is asked for.
+        let (url, words, token) =
+            ("https://hooks.example/CANARY", "a`, expected `CANARY` is none of CANARY", "x-CANARY");
+        for (name, secret) in [(url, url), (words, words), ("ops", token)] {
+            let full = full(name, secret);
+            let assert_silent = |text: &str, what: &str| {
+                let said = said(text);
+                assert!(!said.is_empty() && !said.contains("CANARY"), "{what}\n{said}");
+            };
+            assert_silent(&full, "all of it");
+            let lines: Vec<&str> = full.lines().collect();
+            for (at, line) in lines.iter().enumerate() {
+                let Some((key, value)) = line.split_once(" = ").filter(|_| line.contains("CANARY")) else { continue };
+                for wrong in [
+                    format!("{key} {value}"),
+                    format!("{key} = {}", value.trim_end_matches(['"', ']', '}', ' '])),
+                    format!("{key} = {}", value.replace('"', "")),
+                    format!("{key} = {value} {value}"),
+                    format!("{key} = [{value}]"),
+                    format!("{key} = {{ file = {value}, env = {value} }}"),
+                    format!("{key} = {{ file = [{value}] }}"),
+                    format!("{key} = {{ path = {value} }}"),
+                    format!("{key}s = {value}"),
+                    format!("{line}\n{line}"),
+                    value.to_owned(),
+                ] {
+                    let mut text = lines.clone();
+                    text[at] = &wrong;
+                    assert_silent(&text.join("\n"), &wrong);
+                }
+            }
+        }
     }
 }

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use governor::Quota;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::mistake::Mistake;
 use super::registry::Registry;
-use super::{ConfigError, Span, bad, in_range, quoted, quoted_list};
+use super::secret::{NO_URL, Secret, checked_url, is_url, shown_path, small_file};
+use super::{Span, in_range, quoted_list, source};
 use crate::model::{Cause, Severity, Timestamp};
 use crate::notify::receiver::{
     Alertmanager, Discord, GoogleChat, Kind, Mattermost, Ntfy, PagerDuty, Slack, Teams, Telegram, Template, Webhook,
 };
-use crate::notify::{self, Filter, Silence as Quiet, Way, When, Window};
+use crate::notify::{self, Filter, Silence as Quiet, Way, When, Window, WindowError};
 
 /// How many receivers and silences there may be.
 const LIST_MAX: usize = 100;
-/// The largest secret or template file.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// `[alert]`: see [`notify::Settings`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -40,16 +40,6 @@ pub struct Alert {
     pub dead_man: Option<Secret>,
     /// How often, 1 s to 1 h. Default 1 min: who waits for such requests counts in minutes.
     pub dead_man_every: Span,
-}
-
-/// Something that is not to be read in this file: where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Secret {
-    /// A file, as Docker's secrets are.
-    File(PathBuf),
-    /// A variable of the environment.
-    Env(String),
 }
 
 /// `[[receiver]]`: where alerts go.
@@ -131,10 +121,10 @@ pub struct Silence {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
     /// Its first moment, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "moment")]
     pub from: Option<Timestamp>,
     /// The first moment after it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "moment")]
     pub until: Option<Timestamp>,
     /// Or a cron expression of five fields: when it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +145,7 @@ pub struct Serve {
     pub enabled: bool,
     /// The address and port. Default 127.0.0.1:9765: this machine only, and a port among those that Prometheus keeps
     /// for exporters (9100 to 9999).
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// The token that is demanded; needed where `listen` is no loopback address.
     pub token: Option<Secret>,
@@ -190,50 +181,13 @@ impl Default for Serve {
     }
 }
 
-impl Secret {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// A sentence with its place, and never with what is there.
-    pub fn read(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, String> {
-        let text = match self {
-            Self::File(path) => small_file(path)?,
-            Self::Env(name) => env(name).ok_or_else(|| format!("the variable {name} is not set"))?,
-        };
-        match text.trim() {
-            "" => Err(format!("{self} is empty")),
-            text if text.chars().any(char::is_control) => Err(format!("{self} has more than one line")),
-            text => Ok(text.into()),
-        }
-    }
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let expected = "a time as RFC 3339 writes it, as \"2026-12-01T02:00:00Z\"";
+    source::text(deserializer, expected, |text| Timestamp::parse(text).ok().map(Some))
 }
 
-impl Secret {
-    /// Where it is, as a file of settings has it.
-    fn inline(&self) -> String {
-        match self {
-            Self::File(path) => format!("{{ file = {} }}", quoted(&path.display().to_string())),
-            Self::Env(name) => format!("{{ env = {} }}", quoted(name)),
-        }
-    }
-}
-
-fn small_file(path: &Path) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(format!("{} is larger than 64 KiB", path.display()));
-    }
-    std::fs::read_to_string(path).map_err(failed)
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "the file {}", path.display()),
-            Self::Env(name) => write!(f, "the variable {name}"),
-        }
-    }
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    source::text(deserializer, "an address and a port, as \"127.0.0.1:9765\"", |text| text.parse().ok())
 }
 
 impl Alert {
@@ -250,21 +204,31 @@ impl Alert {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, found: &mut Vec<Mistake>) {
         const SECS: fn(u64) -> Duration = Duration::from_secs;
         const WEEK: u64 = 7 * 86_400;
-        in_range("alert.wait", &self.wait, &SECS(0), &SECS(600), "0s to 10m")?;
-        in_range("alert.spacing", &self.spacing, &SECS(1), &SECS(3600), "1s to 1h")?;
-        in_range("alert.repeat_min", &self.repeat_min, &SECS(60), &SECS(WEEK), "1m to 168h")?;
+        in_range(found, &["alert", "wait"], &self.wait, &SECS(0), &SECS(600), "0s to 10m");
+        in_range(found, &["alert", "spacing"], &self.spacing, &SECS(1), &SECS(3600), "1s to 1h");
+        in_range(found, &["alert", "repeat_min"], &self.repeat_min, &SECS(60), &SECS(WEEK), "1m to 168h");
         let range = "alert.repeat_min to 168h";
-        in_range("alert.repeat_max", &self.repeat_max, &self.repeat_min.0, &SECS(WEEK), range)?;
-        in_range("alert.dead_man_every", &self.dead_man_every, &SECS(1), &SECS(3600), "1s to 1h")
+        in_range(found, &["alert", "repeat_max"], &self.repeat_max, &self.repeat_min.0, &SECS(WEEK), range);
+        in_range(found, &["alert", "dead_man_every"], &self.dead_man_every, &SECS(1), &SECS(3600), "1s to 1h");
+    }
+
+    /// The dead man's URL and how often it is asked, where there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no URL.
+    pub fn dead_man(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<(SecretString, Duration)>, Mistake> {
+        let Some(secret) = &self.dead_man else { return Ok(None) };
+        let url = secret.read(env).and_then(checked_url).map_err(|why| Mistake::new(&["alert", "dead_man"], why))?;
+        Ok(Some((url, self.dead_man_every.0)))
     }
 }
 
-pub(super) fn check_receivers(receivers: &[Receiver]) -> Result<(), ConfigError> {
+pub(super) fn check_receivers(receivers: &[Receiver], found: &mut Vec<Mistake>) {
     if receivers.len() > LIST_MAX {
-        return Err(bad("[[receiver]]".to_owned(), format!("there are more than {LIST_MAX}")));
+        found.push(Mistake::new(&["receiver"], format!("there are more than {LIST_MAX}")));
     }
     for (at, receiver) in receivers.iter().enumerate() {
         let is_name = |name: &str| {
@@ -273,24 +237,28 @@ pub(super) fn check_receivers(receivers: &[Receiver]) -> Result<(), ConfigError>
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
         if !is_name(&receiver.name) {
-            let why = "name = letters, digits, - and _, at most 40, is missing or is none";
-            return Err(bad(format!("[[receiver]] number {}", at + 1), why));
+            let why = "expected letters, digits, - and _, at most 40";
+            found.push(Mistake::new(&["receiver", &entry_name(&receiver.name, at), "name"], why));
+        } else if receivers[..at].iter().any(|other| other.name == receiver.name) {
+            found.push(receiver.mistake("name", "it is there twice"));
+        } else {
+            receiver.check(found);
         }
-        if receivers[..at].iter().any(|other| other.name == receiver.name) {
-            return Err(bad(receiver.what(), "the name is there twice"));
-        }
-        receiver.check()?;
     }
-    Ok(())
+}
+
+/// What an entry of a list is called in mistakes.
+fn entry_name(name: &str, at: usize) -> String {
+    if name.is_empty() { format!("number {}", at + 1) } else { name.to_owned() }
 }
 
 impl Receiver {
-    fn what(&self) -> String {
-        format!("[[receiver]] {}", self.name)
+    fn mistake(&self, key: &str, why: impl Into<String>) -> Mistake {
+        Mistake::new(&["receiver", &self.name, key], why)
     }
 
     /// Each type needs some keys, and has no use for others: those would be a wish that is not fulfilled.
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self, found: &mut Vec<Mistake>) {
         let keys: [(&str, bool); 7] = [
             ("secret", self.secret.is_some()),
             ("url", self.url.is_some()),
@@ -300,7 +268,8 @@ impl Receiver {
             ("template", self.template.is_some()),
             ("signing_key", self.signing_key.is_some()),
         ];
-        let (needs, takes): (&[&str], &[&str]) = match &*self.r#type {
+        let kind = &*self.r#type;
+        let (needs, takes): (&[&str], &[&str]) = match kind {
             "slack" | "discord" | "teams" | "mattermost" | "google-chat" => (&["secret"], &["mention"]),
             "telegram" => (&["secret", "to"], &["url", "mention"]),
             "ntfy" => (&["to"], &["secret", "url"]),
@@ -308,60 +277,60 @@ impl Receiver {
             "alertmanager" => (&["url"], &["headers"]),
             "webhook" => (&[], &["secret", "url", "headers", "template", "signing_key"]),
             "desktop" => (&[], &[]),
-            other => {
-                let why = format!("type = {other:?} is none of {}", TYPES.join(", "));
-                return Err(bad(self.what(), why));
+            _ => {
+                found.push(self.mistake("type", format!("expected one of {}", TYPES.join(", "))));
+                return;
             }
         };
         for (key, is_there) in keys {
             if needs.contains(&key) && !is_there {
-                return Err(bad(self.what(), format!("{} needs {key}", self.r#type)));
+                found.push(self.mistake(key, format!("{kind} needs it")));
             }
             if is_there && !needs.contains(&key) && !takes.contains(&key) {
-                return Err(bad(self.what(), format!("{} has no use for {key}", self.r#type)));
+                found.push(self.mistake(key, format!("{kind} has no use for it")));
             }
         }
-        if self.r#type == "webhook" && self.secret.is_some() == self.url.is_some() {
-            return Err(bad(self.what(), "webhook needs url, or secret where the URL is one"));
+        if kind == "webhook" && self.secret.is_some() == self.url.is_some() {
+            found.push(self.mistake("url", "webhook needs url, or secret where the URL is one"));
         }
-        if let Some(url) = &self.url {
-            // It is shown by `config show`, and here.
-            if url.contains('@') {
-                return Err(bad(self.what(), "url has a password or an @: it belongs into secret or into headers"));
-            }
-            if !(url.starts_with("http://") || url.starts_with("https://")) {
-                return Err(bad(self.what(), format!("url = {url:?} begins with neither https:// nor http://")));
-            }
+        // It is shown by `config show`.
+        if self.url.as_ref().is_some_and(|url| url.contains('@')) {
+            found.push(self.mistake("url", "it has a password or an @: it belongs into secret or into headers"));
+        } else if self.url.as_ref().is_some_and(|url| !is_url(url)) {
+            found.push(self.mistake("url", format!("it {NO_URL}")));
         }
         if let Some(name) = self.headers.keys().find(|name| name.to_ascii_lowercase().starts_with("x-squall-")) {
-            return Err(bad(self.what(), format!("the header {name} is squall's own")));
+            found.push(Mistake::new(&["receiver", &self.name, "headers", name], "this header is squall's own"));
         }
-        check_labels(&self.labels).map_err(|why| bad(self.what(), why))?;
-        in_range("per_min", &self.per_min.unwrap_or(20), &1, &600, "1 to 600")
-            .map_err(|error| bad(self.what(), error.to_string()))
+        check_labels(&self.labels, &["receiver", &self.name], found);
+        let per_min = self.per_min.unwrap_or(20);
+        in_range(found, &["receiver", &self.name, "per_min"], &per_min, &1, &600, "1 to 600");
     }
 
     /// What the courier goes by.
     ///
     /// # Errors
     /// When a secret or a template cannot be read; the receiver is named, and no secret.
-    pub fn open(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<notify::Receiver, ConfigError> {
-        let failed = |why: String| bad(self.what(), why);
-        let read = |secret: &Secret| secret.read(env).map_err(failed);
-        let secret = self.secret.as_ref().map(read).transpose()?;
+    pub fn open(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<notify::Receiver, Mistake> {
+        let read = |key: &str, secret: &Secret| secret.read(env).map_err(|why| self.mistake(key, why));
+        let secret = self.secret.as_ref().map(|secret| read("secret", secret)).transpose()?;
         let url = self.url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
-        let needed = || secret.clone().ok_or_else(|| failed("secret is missing".to_owned()));
+        let needed = || secret.clone().ok_or_else(|| self.mistake("secret", "it is missing"));
+        let needed_url = || checked_url(needed()?).map_err(|why| self.mistake("secret", why));
         let (mention, to) = (self.mention.clone(), self.to.clone().unwrap_or_default());
         let headers = || {
-            let read = |(name, secret): (&String, &Secret)| Ok((name.clone(), read(secret)?));
-            self.headers.iter().map(read).collect::<Result<Vec<_>, ConfigError>>()
+            let read = |(name, secret): (&String, &Secret)| match secret.read(env) {
+                Ok(value) => Ok((name.clone(), value)),
+                Err(why) => Err(Mistake::new(&["receiver", &self.name, "headers", name], why)),
+            };
+            self.headers.iter().map(read).collect::<Result<Vec<_>, Mistake>>()
         };
         let kind = match &*self.r#type {
-            "slack" => Kind::Slack(Slack { url: needed()?, mention }),
-            "discord" => Kind::Discord(Discord { url: needed()?, mention }),
-            "teams" => Kind::Teams(Teams { url: needed()?, mention }),
-            "mattermost" => Kind::Mattermost(Mattermost { url: needed()?, mention }),
-            "google-chat" => Kind::GoogleChat(GoogleChat { url: needed()?, mention }),
+            "slack" => Kind::Slack(Slack { url: needed_url()?, mention }),
+            "discord" => Kind::Discord(Discord { url: needed_url()?, mention }),
+            "teams" => Kind::Teams(Teams { url: needed_url()?, mention }),
+            "mattermost" => Kind::Mattermost(Mattermost { url: needed_url()?, mention }),
+            "google-chat" => Kind::GoogleChat(GoogleChat { url: needed_url()?, mention }),
             "telegram" => {
                 let api_url = url.unwrap_or_else(|| Telegram::API_URL.to_owned());
                 Kind::Telegram(Telegram { api_url, token: needed()?, chat_id: to, mention })
@@ -383,13 +352,18 @@ impl Receiver {
             "webhook" => {
                 let template = match &self.template {
                     Some(path) => {
-                        let text = small_file(path).map_err(failed)?;
-                        Some(Template::new(&text).map_err(|why| failed(format!("{}: {why}", path.display())))?)
+                        let template = small_file(path).and_then(|text| {
+                            Template::new(&text).map_err(|why| format!("{}: {why}", shown_path(path)))
+                        });
+                        Some(template.map_err(|why| self.mistake("template", why))?)
                     }
                     None => None,
                 };
-                let url = secret.or_else(|| self.url.clone().map(SecretString::from)).unwrap_or_default();
-                let signing_key = self.signing_key.as_ref().map(read).transpose()?;
+                let url = match &self.url {
+                    Some(url) => url.clone().into(),
+                    None => needed_url()?,
+                };
+                let signing_key = self.signing_key.as_ref().map(|key| read("signing_key", key)).transpose()?;
                 Kind::Webhook(Webhook { url, headers: headers()?, template, signing_key })
             }
             _ => return Ok(self.with(Way::Desktop)),
@@ -413,24 +387,31 @@ impl Silence {
     /// What the desk goes by.
     ///
     /// # Errors
-    /// When it has no beginning or no end.
-    pub fn open(&self) -> Result<Quiet, ConfigError> {
-        let failed = |why: String| bad(format!("[[silence]] {}", self.name), why);
-        if self.name.is_empty() {
-            return Err(failed("it has no name".to_owned()));
-        }
-        check_labels(&self.labels).map_err(failed)?;
+    /// When it has no beginning or no end; of what is written there nothing is said.
+    pub fn open(&self) -> Result<Quiet, Mistake> {
+        let mistake = |key: &str, why: &str| Mistake::new(&["silence", &self.name, key], why);
         let when = match (self.from, self.until, &self.cron, self.lasts) {
             (Some(_), Some(_), None, None) if self.time_zone.is_some() => {
-                return Err(failed("time_zone goes with cron: from and until have one of their own".to_owned()));
+                return Err(mistake("time_zone", "it goes with cron: from and until have one of their own"));
             }
             (Some(from), Some(to), None, None) if from < to => When::Between { from, to },
-            (Some(_), Some(_), None, None) => return Err(failed("until is not after from".to_owned())),
+            (Some(_), Some(_), None, None) => return Err(mistake("until", "it is not after from")),
             (None, None, Some(cron), Some(lasts)) => {
                 let time_zone = self.time_zone.as_deref().unwrap_or("UTC");
-                When::Window(Window::new(cron, time_zone, lasts.0).map_err(|why| failed(why.to_string()))?)
+                When::Window(Window::new(cron, time_zone, lasts.0).map_err(|error| match error {
+                    WindowError::Cron { .. } if Window::new(cron, "UTC", lasts.0).is_ok() => {
+                        mistake("time_zone", "expected the name of a time zone, as \"Europe/Berlin\"")
+                    }
+                    WindowError::Cron { .. } => {
+                        mistake("cron", "expected a cron expression of five fields, as \"0 2 * * SUN\"")
+                    }
+                    WindowError::Span => mistake("lasts", "it is out of its range: 1m to 168h"),
+                })?)
             }
-            _ => return Err(failed("it needs from and until, or cron and lasts".to_owned())),
+            _ => {
+                let why = "it needs from and until, or cron and lasts";
+                return Err(Mistake::new(&["silence", &self.name], why));
+            }
         };
         let filter = filter(&self.services, &self.labels, &self.causes, None);
         Ok(Quiet { name: self.name.clone(), filter, when })
@@ -527,11 +508,18 @@ impl fmt::Display for Serve {
     }
 }
 
-pub(super) fn check_silences(silences: &[Silence]) -> Result<(), ConfigError> {
+pub(super) fn check_silences(silences: &[Silence], found: &mut Vec<Mistake>) {
     if silences.len() > LIST_MAX {
-        return Err(bad("[[silence]]".to_owned(), format!("there are more than {LIST_MAX}")));
+        found.push(Mistake::new(&["silence"], format!("there are more than {LIST_MAX}")));
     }
-    silences.iter().try_for_each(|silence| silence.open().map(drop))
+    for (at, silence) in silences.iter().enumerate() {
+        if silence.name.is_empty() {
+            found.push(Mistake::new(&["silence", &entry_name("", at), "name"], "it has none"));
+        } else {
+            check_labels(&silence.labels, &["silence", &silence.name], found);
+            found.extend(silence.open().err());
+        }
+    }
 }
 
 fn filter(
@@ -545,9 +533,9 @@ fn filter(
 }
 
 /// Of a service's labels squall reads those that are its own.
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
-    match labels.keys().find(|name| !name.starts_with("squall.")) {
-        Some(name) => Err(format!("the label {name:?} does not begin with squall.: squall reads no others")),
-        None => Ok(()),
+fn check_labels(labels: &BTreeMap<String, String>, entry: &[&str; 2], found: &mut Vec<Mistake>) {
+    if let Some(name) = labels.keys().find(|name| !name.starts_with("squall.")) {
+        let why = "it does not begin with squall.: squall reads no others";
+        found.push(Mistake::new(&[entry[0], entry[1], "labels", name], why));
     }
 }

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::notify::Secret;
-use super::{ConfigError, Span, bad};
+use super::Span;
+use super::mistake::Mistake;
+use super::secret::Secret;
 use crate::budget::{Authentication, HUB, OwnTerms};
 
 /// How many there may be.
@@ -42,7 +45,7 @@ pub struct Registry {
 }
 
 /// A login: docker's own, or `NAME:PASSWORD` elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Login {
     /// `"docker"`: what docker itself would use, of its `config.json` or credential helper.
@@ -52,11 +55,41 @@ pub enum Login {
 }
 
 /// The word `docker`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DockerWord {
     /// `"docker"`.
     Docker,
+}
+
+/// A login that stands here itself is never repeated.
+impl<'de> Deserialize<'de> for Login {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Login;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "\"docker\", { file = \"PATH\" } or { env = \"VARIABLE\" }: where NAME:PASSWORD is, and not itself",
+                )
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Login, E> {
+                match text {
+                    "docker" => Ok(Login::Docker(DockerWord::Docker)),
+                    _ => Err(E::invalid_value(Unexpected::Other("text"), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Login, A::Error> {
+                Secret::deserialize(MapAccessDeserializer::new(map)).map(Login::Secret)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 impl Registry {
@@ -84,55 +117,54 @@ impl Registry {
         self.terms() != OwnTerms::default()
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let failed = |why: &str| Err(bad(format!("[[registry]] {}", self.name), why));
+    fn check(&self, found: &mut Vec<Mistake>) {
+        let mut wrong = |key: &str, why: &str| found.push(Mistake::new(&["registry", &self.name, key], why));
         let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain(&self.name) || self.name.len() > 255 || self.name.contains('/') {
-            return failed("name = a host, perhaps with its port, as image references begin");
+            wrong("name", "expected a host, perhaps with its port, as image references begin");
         }
         match (&self.repository, self.name == HUB) {
             (None, false) if !self.has_terms() => {
-                return failed("it needs repository: one with the tag latest that may be pulled");
+                wrong("repository", "it is needed: one with the tag latest that may be pulled");
             }
             (Some(repository), _) if !is_plain(repository) || repository.contains(['?', '#', '%', ':', '@']) => {
-                return failed("repository = a name as in image references, without tag");
+                wrong("repository", "expected a name as in image references, without tag");
             }
             _ => {}
         }
-        let is_count = |count: Option<u64>| count.is_none_or(|count| (1..=1_000_000_000).contains(&count));
-        if !is_count(self.pulls) || !is_count(self.requests_per_min) {
-            return failed("pulls and requests_per_min are 1 to 1000000000");
+        for (key, count) in [("pulls", self.pulls), ("requests_per_min", self.requests_per_min)] {
+            if count.is_some_and(|count| !(1..=1_000_000_000).contains(&count)) {
+                wrong(key, "it is out of its range: 1 to 1000000000");
+            }
         }
         if self.window.is_some() && self.pulls.is_none() {
-            return failed("window is that of pulls: write pulls too");
+            wrong("window", "it is that of pulls: write pulls too");
         }
-        if let Some(window) = self.window
-            && !(60..=7 * 86_400).contains(&window.0.as_secs())
-        {
-            return failed("window is 1m to 168h");
+        if self.window.is_some_and(|window| !(60..=7 * 86_400).contains(&window.0.as_secs())) {
+            wrong("window", "it is out of its range: 1m to 168h");
         }
         match &self.url {
             // It is shown by `config show`.
-            Some(url) if url.contains('@') => failed("url has a password or an @: it belongs into login"),
+            Some(url) if url.contains('@') => wrong("url", "it has a password or an @: it belongs into login"),
             Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
-                failed("url begins with neither https:// nor http://")
+                wrong("url", "it begins with neither https:// nor http://");
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 }
 
-pub(super) fn check(registries: &[Registry]) -> Result<(), ConfigError> {
+pub(super) fn check(registries: &[Registry], found: &mut Vec<Mistake>) {
     if registries.len() > REGISTRIES_MAX {
-        return Err(bad("[[registry]]".to_owned(), format!("there are more than {REGISTRIES_MAX}")));
+        found.push(Mistake::new(&["registry"], format!("there are more than {REGISTRIES_MAX}")));
     }
-    for (place, registry) in registries.iter().enumerate() {
-        registry.check()?;
-        if registries[..place].iter().any(|other| other.name == registry.name) {
-            return Err(bad(format!("[[registry]] {}", registry.name), "it is there twice: its budget is one login's"));
+    for (at, registry) in registries.iter().enumerate() {
+        registry.check(found);
+        if registries[..at].iter().any(|other| other.name == registry.name) {
+            let why = "it is there twice: its budget is one login's";
+            found.push(Mistake::new(&["registry", &registry.name, "name"], why));
         }
     }
-    Ok(())
 }
 
 impl fmt::Display for Registry {

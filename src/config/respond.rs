@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{ConfigError, Span, in_range, quoted, quoted_list};
+use super::{Mistake, Span, in_range, quoted, quoted_list, source};
 use crate::journal;
 use crate::model::Response;
 use crate::respond;
@@ -101,8 +101,12 @@ impl Default for Journal {
 }
 
 fn response<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Response, D::Error> {
-    let word = String::deserialize(deserializer)?;
-    parse_response(&word).map_err(serde::de::Error::custom)
+    source::text(deserializer, &format!("one of {}", responses()), Response::from_word)
+}
+
+fn responses() -> String {
+    let words: Vec<&str> = Response::ALL.iter().map(|response| response.as_str()).collect();
+    words.join(", ")
 }
 
 /// Reads a response's word.
@@ -110,10 +114,7 @@ fn response<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Response, D::E
 /// # Errors
 /// A sentence that has all of them, when it is none.
 pub fn parse_response(word: &str) -> Result<Response, String> {
-    Response::from_word(word).ok_or_else(|| {
-        let words: Vec<&str> = Response::ALL.iter().map(|response| response.as_str()).collect();
-        format!("`{word}` is no response: it is one of {}", words.join(", "))
-    })
+    Response::from_word(word).ok_or_else(|| format!("`{word}` is no response: it is one of {}", responses()))
 }
 
 impl Respond {
@@ -140,19 +141,33 @@ impl Respond {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, found: &mut Vec<Mistake>) {
         const SECS: fn(u64) -> Duration = Duration::from_secs;
         const DAY: u64 = 86_400;
-        in_range("respond.min_failures", &self.min_failures, &1, &16, "1 to 16")?;
-        in_range("respond.min_age", &self.min_age, &SECS(0), &SECS(3600), "0s to 1h")?;
-        in_range("respond.actions_per_hour", &self.actions_per_hour, &4, &3600, "4 to 3600")?;
-        in_range("respond.cool_down", &self.cool_down, &SECS(1), &SECS(DAY), "1s to 24h")?;
-        in_range("respond.held_share_pct", &self.held_share_pct, &0, &100, "0 to 100")?;
-        in_range("respond.held_min", &self.held_min, &0, &1000, "0 to 1000")?;
-        in_range("respond.backoff_min", &self.backoff_min, &SECS(1), &SECS(3600), "1s to 1h")?;
+        in_range(found, &["respond", "min_failures"], &self.min_failures, &1, &16, "1 to 16");
+        in_range(found, &["respond", "min_age"], &self.min_age, &SECS(0), &SECS(3600), "0s to 1h");
+        in_range(found, &["respond", "actions_per_hour"], &self.actions_per_hour, &4, &3600, "4 to 3600");
+        in_range(found, &["respond", "cool_down"], &self.cool_down, &SECS(1), &SECS(DAY), "1s to 24h");
+        in_range(found, &["respond", "held_share_pct"], &self.held_share_pct, &0, &100, "0 to 100");
+        in_range(found, &["respond", "held_min"], &self.held_min, &0, &1000, "0 to 1000");
+        in_range(found, &["respond", "backoff_min"], &self.backoff_min, &SECS(1), &SECS(3600), "1s to 1h");
         let range = "respond.backoff_min to 24h";
-        in_range("respond.backoff_max", &self.backoff_max, &self.backoff_min.0, &SECS(DAY), range)?;
-        in_range("respond.stable_for", &self.stable_for, &SECS(1), &SECS(3600), "1s to 1h")
+        in_range(found, &["respond", "backoff_max"], &self.backoff_max, &self.backoff_min.0, &SECS(DAY), range);
+        in_range(found, &["respond", "stable_for"], &self.stable_for, &SECS(1), &SECS(3600), "1s to 1h");
+    }
+
+    /// Checks that a response that holds nothing is not enforced on all services. It is no part of reading the file, as
+    /// flags may change either.
+    ///
+    /// # Errors
+    /// When it is, with the setting to change.
+    pub fn check_reach(&self) -> Result<(), Mistake> {
+        if self.enforce != Enforce::All || self.response != Response::Observe {
+            return Ok(());
+        }
+        let why = "observe holds nothing, so enforce = \"all\" has no effect: set response (or --response) to backoff, \
+                   pause or scale-to-zero; to hold only services with a label squall.response, leave enforce at opted-in";
+        Err(Mistake::new(&["respond", "response"], why))
     }
 }
 
@@ -175,11 +190,11 @@ impl Journal {
         journal::Settings { keep: self.keep.0, bytes_max: self.size_max_mib << 20, ..journal::Settings::new(dir) }
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, found: &mut Vec<Mistake>) {
         const HOUR: u64 = 3600;
         let (least, most) = (Duration::from_secs(24 * HOUR), Duration::from_secs(10 * 365 * 24 * HOUR));
-        in_range("journal.keep", &self.keep, &least, &most, "24h to 87600h")?;
-        in_range("journal.size_max_mib", &self.size_max_mib, &8, &65_536, "8 to 65536")
+        in_range(found, &["journal", "keep"], &self.keep, &least, &most, "24h to 87600h");
+        in_range(found, &["journal", "size_max_mib"], &self.size_max_mib, &8, &65_536, "8 to 65536");
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use reqwest::Url;
 use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -12,9 +11,9 @@ use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use crate::budget::HUB;
-use crate::config::{self, Config, Registry};
+use crate::config::{self, Config, Mistake, Registry};
 use crate::model::{BudgetAnswer, BudgetReading};
-use crate::registry::{Login, Prober, Target};
+use crate::registry::{Login, LoginError, Prober, Target};
 
 /// How often a registry is asked: an answer costs it two requests, and a budget of 100 pulls lasts minutes at least.
 const EVERY: Duration = Duration::from_secs(300);
@@ -75,7 +74,7 @@ async fn ask(mut registries: Vec<(Instant, Registry)>, answers: Sender<BudgetRea
         let reading = match (&prober, target) {
             (Ok(prober), Ok(Ok(target))) => prober.ask(&target, wall_clock()).await,
             (Err(error), _) => unasked(registry, error.to_string()),
-            (_, Ok(Err(error))) => unasked(registry, format!("{error:#}")),
+            (_, Ok(Err(error))) => unasked(registry, error.to_string()),
             (_, Err(error)) => unasked(registry, error.to_string()),
         };
         *due = Instant::now() + rest_after(&reading);
@@ -122,23 +121,25 @@ pub fn unasked(registry: &Registry, why: String) -> BudgetReading {
 ///
 /// # Errors
 /// When its login cannot be read, or its URL is none.
-pub fn target(registry: &Registry) -> anyhow::Result<Target> {
+pub fn target(registry: &Registry) -> Result<Target, Mistake> {
     let env = |name: &str| std::env::var(name).ok();
-    let what = || format!("[[registry]] {registry}");
+    let mistake = |key: &str, why: String| Mistake::new(&["registry", &registry.name, key], why);
+    let no_login = |error: LoginError| mistake("login", error.to_string());
+    let parse = |url: &str| Url::parse(url).map_err(|error| mistake("url", format!("it is no URL: {error}")));
     let login = match &registry.login {
         None => None,
-        Some(config::Login::Docker(_)) => Some(Login::of_docker(&registry.name).with_context(what)?),
+        Some(config::Login::Docker(_)) => Some(Login::of_docker(&registry.name).map_err(no_login)?),
         Some(config::Login::Secret(secret)) => {
-            let text = secret.read(&env).map_err(anyhow::Error::msg).with_context(what)?;
-            Some(Login::parse(text.expose_secret()).with_context(what)?)
+            let text = secret.read(&env).map_err(|why| mistake("login", why))?;
+            Some(Login::parse(text.expose_secret()).map_err(no_login)?)
         }
     };
     let hub = Target::docker_hub(login);
     let is_hub = registry.name == HUB;
     let api = match &registry.url {
-        Some(url) => Url::parse(url).with_context(what)?,
+        Some(url) => parse(url)?,
         None if is_hub => hub.api.clone(),
-        None => Url::parse(&format!("https://{registry}")).with_context(what)?,
+        None => parse(&format!("https://{registry}"))?,
     };
     let repository = registry.repository.clone().unwrap_or_else(|| hub.repository.clone());
     Ok(Target { registry: registry.name.clone(), api, repository, ..hub })

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use super::log_file::LogFile;
-use super::log_journal::Journal;
+use super::log_journal::Follower;
 use crate::config::LogSource;
 use crate::docker::{Client, Follow, FollowItem, FollowSettings};
 
@@ -94,10 +94,11 @@ fn wall_seed() -> [u8; 8] {
 }
 
 async fn read_log(log: LogSource, queue: Sender<Wake>) {
+    let mut follower = Follower::new();
     loop {
         let result = match &log {
             LogSource::File(path) => read_file(path, &queue).await,
-            _ => read_journal(&queue).await,
+            _ => read_journal(&mut follower, &queue).await,
         };
         let why = match result {
             Ok(()) => "it ended".to_owned(),
@@ -129,9 +130,9 @@ async fn read_file(path: &std::path::Path, queue: &Sender<Wake>) -> std::io::Res
     }
 }
 
-async fn read_journal(queue: &Sender<Wake>) -> std::io::Result<()> {
-    let mut journal = Journal::follow()?;
-    while let Some(line) = journal.next().await? {
+async fn read_journal(follower: &mut Follower, queue: &Sender<Wake>) -> std::io::Result<()> {
+    let mut journal = follower.start()?;
+    while let Some(line) = follower.next(&mut journal).await? {
         if is_of_interest(&line) && queue.send(Wake::Log(line)).await.is_err() {
             return Ok(());
         }

@@ -20,6 +20,7 @@ pub use role::Role;
 use tokio::time::Instant;
 
 use super::clock::{DaemonClock, sleep_until, wall_clock};
+use super::opened::client_of;
 use super::plan::{Plan, Task, suspects_every};
 use super::purse::Purse;
 use super::sensor::{Sensors, Wake, text_of};
@@ -27,7 +28,7 @@ use super::supervisor::Supervisor;
 use super::tally::Tally;
 use crate::config::{Config, LogSource};
 use crate::detect::Detector;
-use crate::docker::{self, Client, Endpoint, FollowItem, Info, Surroundings};
+use crate::docker::{self, Client, FollowItem, Info};
 use crate::journal::Journal;
 use crate::model::{
     Decision, Finding, Gap, Notice, OriginReport, REPORT_SCHEMA, Report, Settlement, Skipped, Span, Storm, StormState,
@@ -156,9 +157,8 @@ impl Session {
     /// # Errors
     /// When there is none, or it cannot be asked.
     pub async fn connect(config: &Config, wants_risks: bool) -> Result<Self, SessionError> {
-        let env = |name: &str| std::env::var(name).ok();
-        let surroundings = Surroundings::new(&env, config.docker.host.clone(), config.docker.context.clone());
-        let client = Client::connect(&Endpoint::resolve(&surroundings)?).await?;
+        let client = client_of(config)?;
+        client.negotiate().await?;
         let settings = crate::detect::Settings { slack: SLACK, ..config.detector() };
         let before = Instant::now();
         let info = client.info().await?;

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 use crate::model::Status;
 
+/// How long the start may go on after each report that Docker is away: the unit's TimeoutStartSec, 15 min.
+const START_MICROS: u32 = 900_000_000;
+
 /// What the loop itself tells.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -27,6 +30,12 @@ impl Supervisor {
     pub(super) fn of_environment() -> Self {
         let beat_every = sd_notify::watchdog_enabled().map(|patience| patience / 2);
         Self { beat_every, beat_at: None, is_ready: false }
+    }
+
+    /// Docker is away: the start takes longer.
+    pub(super) fn wait(&mut self, why: &str) {
+        tell(&NotifyState::ExtendTimeoutUsec(START_MICROS));
+        tell(&NotifyState::Status(&format!("not ready: {}", one_line(why))));
     }
 
     /// The first look has ended. It need not have gone well: to be started anew, as one that does not get ready is,
@@ -92,10 +101,13 @@ fn sentence(status: &Status) -> String {
     let mut sentence = format!("{storms} storm{plural}, {} calm; {held} held", status.calm);
     let failed = status.health.checks.iter().find(|check| !check.is_ok);
     if let Some(check) = failed {
-        let detail: String = check.detail.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-        sentence.push_str(&format!("; {}: {detail}", check.name));
+        sentence.push_str(&format!("; {}: {}", check.name, one_line(&check.detail)));
     }
     sentence
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use tokio::time::Instant;
 
 use super::clock::{WallClock, wall_clock};
 use super::inbox::Inbox;
+use super::opened::Opened;
 use super::session::{Said, Session};
-use crate::config::{Config, ConfigError, Serve};
+use crate::config::{Config, Mistakes, Serve};
 use crate::model::{Check, OnClock as _, Status, Timestamp};
 use crate::notify::{
     Content, Courier, Desk, Heard, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings,
@@ -64,21 +65,13 @@ pub struct Teller {
 pub enum TellerError {
     /// A receiver, a silence or a secret is not as it should be.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Settings(#[from] Mistakes),
     /// Nothing can be sent.
     #[error(transparent)]
     Sender(#[from] SenderError),
     /// The address cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A secret cannot be read.
-    #[error("{what}: {why}")]
-    Secret {
-        /// The setting.
-        what: &'static str,
-        /// Why.
-        why: String,
-    },
     /// There is no thread to be had.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -110,22 +103,7 @@ impl Teller {
     /// When a secret cannot be read, or the address that was asked for cannot be served. A default address that is
     /// taken is only said, and so is an outbox that cannot be written.
     pub async fn start(config: &Config, node: &str, state_dir: &Path) -> Result<Self, TellerError> {
-        let env = |name: &str| std::env::var(name).ok();
-        let receivers: Vec<Receiver> = config.receiver.iter().map(|one| one.open(&env)).collect::<Result<_, _>>()?;
-        let silences = config.silence.iter().map(crate::config::Silence::open).collect::<Result<_, _>>()?;
-        let read =
-            |what, secret: &crate::config::Secret| secret.read(&env).map_err(|why| TellerError::Secret { what, why });
-        let dead_man = match &config.alert.dead_man {
-            Some(secret) => Some((read("alert.dead_man", secret)?, config.alert.dead_man_every.0)),
-            None => None,
-        };
-        let token = config.serve.token.as_ref().map(|secret| read("serve.token", secret)).transpose()?;
-        let serve = config.serve.enabled.then(|| serve::Settings {
-            listen: config.serve.listen,
-            token,
-            insecure: config.serve.insecure,
-            hosts: config.serve.hosts.clone(),
-        });
+        let Opened { receivers, silences, dead_man, serve } = Opened::of(config).map_err(Mistakes::from)?;
         let has_receivers = !receivers.is_empty();
         let dir = state_dir.join(OUTBOX);
         // Without receivers nothing waits, and no directory is needed.

@@ -35,10 +35,7 @@ macro_rules! closed_set {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let word = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
-                Self::from_word(&word).ok_or_else(|| {
-                    let words: Vec<&str> = Self::ALL.iter().map(|member| member.as_str()).collect();
-                    serde::de::Error::custom(format!("`{word}` is none of {}", words.join(", ")))
-                })
+                Self::from_word(&word).ok_or_else(|| serde::de::Error::unknown_variant(&word, &[$($text,)*]))
             }
         }
     };

@@ -233,7 +233,7 @@ impl Responder {
             }
         }
         for let_go in let_goes {
-            self.let_go.insert(let_go.subject.id.clone(), let_go.at);
+            self.remember_let_go(&let_go.subject.id, let_go.at);
             if now.since(let_go.at) > self.settings.cool_down {
                 continue;
             }

@@ -56,6 +56,22 @@ pub struct Settings {
     pub hosts: Vec<String>,
 }
 
+impl Settings {
+    /// Whether nobody gets in who should not.
+    ///
+    /// # Errors
+    /// When other machines reach the address and neither a token nor `insecure` is set, or the token is empty.
+    pub fn check(&self) -> Result<(), ServeError> {
+        if self.token.as_ref().is_some_and(|token| token.expose_secret().is_empty()) {
+            return Err(ServeError::EmptyToken);
+        }
+        if !self.listen.ip().is_loopback() && self.token.is_none() && !self.insecure {
+            return Err(ServeError::Exposed(self.listen));
+        }
+        Ok(())
+    }
+}
+
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -98,12 +114,7 @@ impl Server {
     /// When other machines reach the address and neither a token nor `insecure` is set, when the token is empty, and
     /// when the address cannot be bound.
     pub async fn bind(settings: Settings, status: watch::Receiver<Arc<Status>>) -> Result<Self, ServeError> {
-        if settings.token.as_ref().is_some_and(|token| token.expose_secret().is_empty()) {
-            return Err(ServeError::EmptyToken);
-        }
-        if !settings.listen.ip().is_loopback() && settings.token.is_none() && !settings.insecure {
-            return Err(ServeError::Exposed(settings.listen));
-        }
+        settings.check()?;
         let failed = |source| ServeError::Bind { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;

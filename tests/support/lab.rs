@@ -299,7 +299,7 @@ impl Watch {
         let (out, words) = (dir.join("watch.json"), dir.join("watch.log"));
         let child = watch.stdout(File::create(&out).unwrap()).stderr(File::create(&words).unwrap()).spawn().unwrap();
         let mut watch = Self { child, out, words, started: Instant::now() };
-        watch.until("it watches", 10, |watch| watch.words().contains("watching").then_some(()));
+        watch.until("it watches", 30, |watch| watch.words().contains("watching").then_some(()));
         watch
     }
 

@@ -131,6 +131,16 @@ impl Responder {
         }
     }
 
+    /// Remembers when squall let go of a service. At the cap it forgets the one that it let go of longest ago.
+    pub(super) fn remember_let_go(&mut self, id: &str, at: Timestamp) {
+        self.let_go.insert(id.to_owned(), at);
+        if self.let_go.len() > HANDS_OFF_MAX
+            && let Some(oldest) = self.let_go.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone())
+        {
+            self.let_go.remove(&oldest);
+        }
+    }
+
     fn adopt(&mut self, now: Timestamp, view: &View, mark: &Mark) {
         match self.held.get_mut(&view.id) {
             None => {
@@ -189,10 +199,7 @@ impl Responder {
         self.credits.remove(&view.id);
         // A restarted squall sees an old change too.
         let since = view.updated.unwrap_or(now).min(now);
-        self.let_go.insert(view.id.clone(), now);
-        if self.let_go.len() > HANDS_OFF_MAX {
-            self.let_go.pop_first();
-        }
+        self.remember_let_go(&view.id, now);
         self.leave_alone(&view.id, Some(view.template.clone()), since);
         if let Some(wait) = self.storms.get_mut(&view.id) {
             (wait.answered, wait.next) = (Some(since), now);
