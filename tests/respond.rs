@@ -435,6 +435,7 @@ fn fact(task: &Task, service_id: &str) -> TaskFact<'static> {
         restart: RestartPolicy::default(),
         force_update: 0,
         has_memory_limit: false,
+        spec: 0,
     }
 }
 
