@@ -391,6 +391,8 @@ fn storm(id: &str, stack: Option<&str>, cause: Cause, onset: Timestamp) -> Storm
         causes,
         detail: String::new(),
         onset,
+        exact: true,
+        updated: None,
         detected: onset.plus(secs(5)),
         ended: None,
         detected_after_failures: 6,
@@ -402,6 +404,8 @@ fn storm(id: &str, stack: Option<&str>, cause: Cause, onset: Timestamp) -> Storm
         pinned: false,
         pulls: true,
         nodes: Vec::new(),
+        slots: Vec::new(),
+        replicas: None,
         spend: None,
         advice: String::new(),
     }

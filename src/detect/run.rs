@@ -58,6 +58,10 @@ pub(super) struct Episode {
     pub(super) said: Cause,
     /// The engine's own count has what was before this.
     pub(super) counted_until: Timestamp,
+    /// See [`Storm::id`](crate::model::Storm::id).
+    pub(super) id: u64,
+    /// Its first failed attempt is known to be the first.
+    pub(super) is_whole: bool,
 }
 
 impl Run {
