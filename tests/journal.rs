@@ -51,6 +51,8 @@ fn storm(id: &str, onset_secs: i64, failed: u64) -> Storm {
         causes,
         detail: "toomanyrequests".to_owned(),
         onset: at(onset_secs),
+        exact: true,
+        updated: None,
         detected: at(onset_secs + 30),
         ended: None,
         detected_after_failures: 5,
@@ -62,6 +64,8 @@ fn storm(id: &str, onset_secs: i64, failed: u64) -> Storm {
         pinned: false,
         pulls: true,
         nodes: vec!["node1".to_owned(), "node2".to_owned()],
+        slots: Vec::new(),
+        replicas: None,
         spend: None,
         advice: "log in".to_owned(),
     }

@@ -88,6 +88,7 @@ fn storm(name: &str) -> AlertStorm {
         nodes: vec!["worker1".to_owned(), "worker2".to_owned()],
         severity: Severity::Critical,
         failed: 128,
+        exact: true,
         attempts_per_min: 60.0,
         image: "docker.io/shop/web:7".to_owned(),
         registry: "docker.io".to_owned(),
@@ -463,7 +464,7 @@ prop_compose! {
             <[String; 10]>::try_from(texts).expect("ten");
         let stack = Some(stack).filter(|stack| stack.len() % 2 == 0);
         AlertStorm {
-            id, cause, detail, nodes, failed, image, registry, cost, answer, advice,
+            id, cause, detail, nodes, failed, image, registry, cost, answer, advice, exact: failed % 2 == 0,
             subject: Subject { kind: SubjectKind::SwarmService, name, id: subject_id, stack },
             onset: Timestamp::from_nanos(onset),
             ended: ended.map(Timestamp::from_nanos),

@@ -158,11 +158,15 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
         let _ = writeln!(text, "\n{}\n", storms(&report.storms, width));
         for storms in by_cause(&report.storms) {
             let first = storms[0];
-            let said = if storms.len() == 1 {
+            let mut said = if storms.len() == 1 {
                 detail(first).to_owned()
             } else {
                 format!("{}: {}", first.subject.name, detail(first))
             };
+            said.extend(first.slots_in_words().map(|slots| format!("; {slots}")));
+            if let Some(updated) = first.updated.filter(|_| !first.exact) {
+                let _ = write!(said, "; the service was last changed at {}", short(updated));
+            }
             paragraph(&mut text, &title(&storms), &said, Some(&first.advice), width, paint);
         }
     }
@@ -202,10 +206,11 @@ fn table(report: &Report, width: u16, paint: Paint) -> String {
 fn storms(storms: &[Storm], width: u16) -> String {
     let mut table = plain_table(width, &["STORM", "CAUSE", "FAILED", "PER MIN", "SINCE", "REQUESTS", "NODES"]);
     for storm in storms {
-        let failed = format!("{}/{}", storm.failed, storm.attempts);
+        let failed = format!("{}/{}", storm.failed_in_words(), storm.attempts);
+        let onset = if storm.exact { clock(storm.onset) } else { storm.onset_in_words(&clock(storm.onset)) };
         let since = match storm.ended {
-            Some(ended) => format!("{} to {}", clock(storm.onset), clock(ended)),
-            None => clock(storm.onset),
+            Some(ended) => format!("{onset} to {}", clock(ended)),
+            None => onset,
         };
         let requests = match (storm.spend, storm.pulls) {
             (Some(spend), _) => spend.requests.to_string(),

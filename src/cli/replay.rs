@@ -70,11 +70,18 @@ fn report(detector: &mut Detector, end: RecordingEnd) -> Report {
         origin.engine = engines.get(&*origin.id).map(|engine| (*engine).to_owned());
         origin
     });
+    let origins: Vec<_> = origins.collect();
+    let mut storms = detector.storms();
+    for storm in &mut storms {
+        let mut gaps = origins.iter().flat_map(|origin| &origin.gaps);
+        let until = storm.ended.unwrap_or(now);
+        storm.exact &= !gaps.any(|gap| gap.from <= until && gap.to >= storm.onset);
+    }
     Report {
         schema: REPORT_SCHEMA,
         span: end.span,
-        origins: origins.collect(),
-        storms: detector.storms(),
+        origins,
+        storms,
         findings,
         risks: None,
         registries: detector.registries(),

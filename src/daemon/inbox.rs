@@ -72,6 +72,8 @@ mod tests {
             causes: CauseCounts::default(),
             detail: String::new(),
             onset: at,
+            exact: true,
+            updated: None,
             detected: at,
             ended: None,
             detected_after_failures: 6,
@@ -83,6 +85,8 @@ mod tests {
             pinned: false,
             pulls: false,
             nodes: Vec::new(),
+            slots: Vec::new(),
+            replicas: None,
             spend: None,
             advice: String::new(),
         };

@@ -4,11 +4,16 @@
 //! having stopped it. A container that is removed when it ends (`--rm`) is started by somebody each time. ECS makes a
 //! new container at every try and uses no restart policy, so there the end itself counts.
 
+use std::time::Duration;
+
 use super::key::Key;
 use crate::model::{Cause, ClockStep, ContainerAction, OnClock, Timestamp, on_clock};
 
 /// How many events of one container wait to be put in order; more in two seconds are taken as they come.
 const PENDING_MAX: usize = 64;
+/// How long after its death an engine starts a container again: its back-off ends at a minute, and half a minute is for
+/// networks and volumes. A later start was ordered by somebody, as cron does with `docker start`.
+const ENGINE_STARTS_WITHIN: Duration = Duration::from_secs(90);
 
 /// What is kept of one container.
 #[derive(Debug)]
@@ -159,7 +164,7 @@ impl PlainContainer {
                 if let Some(death) = self.death.take() {
                     // The attempt before its failure: whoever counts those that run finds this one.
                     sink(Verdict::Attempt { at });
-                    if !death.was_ordered {
+                    if !death.was_ordered && at.since(death.at) <= ENGINE_STARTS_WITHIN {
                         self.fail(death, sink);
                     }
                 }
@@ -211,7 +216,7 @@ mod tests {
             container.take(Timestamp::from_secs(*at), *action);
         }
         let mut failed = 0;
-        container.settle(Timestamp::from_secs(1000), &mut |verdict| {
+        container.settle(Timestamp::from_secs(10_000), &mut |verdict| {
             failed += usize::from(matches!(verdict, Verdict::Failed { .. }));
         });
         failed
@@ -223,6 +228,14 @@ mod tests {
         assert_eq!(failures(false, &[(1, START), (2, DIE), (2, ContainerAction::Destroy)]), 0, "--rm");
         let restart = [(1, START), (2, ContainerAction::Kill), (3, DIE), (3, ContainerAction::Stop), (4, START)];
         assert_eq!(failures(false, &restart), 0, "docker restart");
+    }
+
+    #[test]
+    fn a_container_that_cron_starts_every_five_minutes_has_not_been_restarted() {
+        let runs = (0..12).flat_map(|run| [(run * 300, START), (run * 300 + 20, DIE)]);
+        assert_eq!(failures(false, &runs.collect::<Vec<_>>()), 0);
+        let backed_off = (0..12).flat_map(|run| [(run * 61, START), (run * 61 + 1, DIE)]);
+        assert_eq!(failures(false, &backed_off.collect::<Vec<_>>()), 11, "the engine waits for a minute at most");
     }
 
     #[test]

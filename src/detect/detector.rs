@@ -40,6 +40,8 @@ pub struct Detector {
     pub(super) quotas: Quotas,
     pub(super) subjects: Vec<Option<SubjectState>>,
     subject_index: Index<(SubjectKind, Key)>,
+    /// Swarm services by the hash of their names.
+    name_index: Index<u64>,
     free_subjects: Vec<u32>,
     pub(super) attempts: Vec<Attempt>,
     attempt_generations: Vec<u32>,
@@ -62,7 +64,9 @@ pub struct Detector {
     /// No storm subsides before this.
     next_subside: Timestamp,
     /// Nothing is known of the time up to this.
-    blind_until: Timestamp,
+    pub(super) blind_until: Timestamp,
+    /// Tasks are listed: then a slot that an attempt's log line did not tell will be known.
+    pub(super) lists_tasks: bool,
     /// Attempts that are pending or preparing.
     pub(super) waiting: BTreeSet<u32>,
     /// What was said, by its subject's id.
@@ -80,7 +84,7 @@ pub struct Detector {
     pub(super) meter: Meter,
     pub(super) incidents: Incidents,
     /// The first event or line of a log.
-    began: Option<Timestamp>,
+    pub(super) began: Option<Timestamp>,
     /// What is older is neither counted by minute nor metered.
     pub(super) counted_from: Timestamp,
     listing: Timestamp,
@@ -147,6 +151,7 @@ impl Detector {
             quotas,
             subjects: Vec::new(),
             subject_index: Index::default(),
+            name_index: Index::default(),
             free_subjects: Vec::new(),
             attempts: Vec::new(),
             attempt_generations: Vec::new(),
@@ -167,6 +172,7 @@ impl Detector {
             storming: BTreeSet::new(),
             next_subside: Timestamp::from_nanos(i64::MAX),
             blind_until: Timestamp::from_nanos(i64::MIN),
+            lists_tasks: false,
             waiting: BTreeSet::new(),
             found: BTreeSet::new(),
             next_waiting: Timestamp::from_nanos(i64::MIN),
@@ -291,7 +297,7 @@ impl Detector {
     }
 
     /// The listing is complete. Services that it did not have and that nothing was heard of since it began are
-    /// removed: their storms are over.
+    /// removed. One that has failed of late is remembered for the hold-down: it may come back under its name.
     pub fn end_listing(&mut self) {
         let is_gone = |subject: &SubjectState| {
             let is_service = subject.subject.kind == SubjectKind::SwarmService;
@@ -302,14 +308,22 @@ impl Detector {
             .filter_map(|index| u32::try_from(index).ok())
             .collect();
         for index in gone {
-            self.end_storm(index);
-            self.drop_subject(index);
+            let Some(state) = self.subject(index) else { continue };
+            let removed = state.removed.unwrap_or(state.last_seen);
+            let may_come_back = removed.plus(self.settings.hold_down_min) > self.listing;
+            if may_come_back && state.suspicion().is_some() {
+                self.remove(index, removed);
+            } else {
+                self.end_storm(index);
+                self.drop_subject(index);
+            }
         }
     }
 
     /// A listing of all tasks begins.
     pub fn begin_tasks(&mut self) {
         self.task_listing += 1;
+        self.lists_tasks = true;
     }
 
     /// The listing of all tasks, begun at `began`, is complete: a task under way that it did not have was deleted

@@ -13,6 +13,9 @@ use crate::model::{Cause, CauseCounts, Timestamp, on_clock};
 const RECENT_MAX: usize = 16;
 /// How many slots of one subject are told apart; beyond it the one that failed longest ago is forgotten.
 const SLOTS_MAX: usize = 1024;
+/// How often one slot fails in a row until a loop of several slots is one: a start-up that waits for something makes each
+/// of them fail once or twice.
+const KEEPS_FAILING: u32 = 3;
 
 /// What is kept of a subject that has failed.
 #[derive(Debug)]
@@ -26,6 +29,10 @@ pub(super) struct Failing {
     /// The last words of each cause.
     pub(super) details: Vec<(Cause, Box<str>)>,
     pub(super) storm: Option<Episode>,
+    /// The account: attempts made up to then were made from another specification, and prove nothing.
+    pub(super) account: Timestamp,
+    /// When the last storm that is over failed last: its failures prove nothing more.
+    pub(super) over: Timestamp,
 }
 
 /// What is kept of one slot that has failed.
@@ -37,14 +44,16 @@ pub(super) struct SlotState {
     pub(super) period: Duration,
     /// Failures since the specification last changed.
     pub(super) failures: u64,
+    /// Failures in a row: since the specification last changed, and without a long time between them.
+    pub(super) in_a_row: u32,
     pub(super) limiter: Limiter,
 }
 
-on_clock!(Failing { slots, recent, last, fast, slow, storm } rest { limiter, details });
-on_clock!(SlotState { last } rest { slot, period, failures, limiter });
+on_clock!(Failing { slots, recent, last, fast, slow, storm, account, over } rest { limiter, details });
+on_clock!(SlotState { last } rest { slot, period, failures, in_a_row, limiter });
 
 impl Failing {
-    pub(super) fn new(quotas: &Quotas) -> Self {
+    pub(super) fn new(quotas: &Quotas, account: Timestamp) -> Self {
         Self {
             limiter: quotas.fast_limiter(),
             // Most have one slot and one cause, and room for more would be three times as much.
@@ -55,6 +64,26 @@ impl Failing {
             slow: Run::default(),
             details: Vec::with_capacity(1),
             storm: None,
+            account,
+            over: Timestamp::from_nanos(i64::MIN),
+        }
+    }
+
+    /// A new account begins: only attempts made after `account` count from now on. A storm goes on until its hold-down
+    /// has passed.
+    pub(super) fn begin_account(&mut self, account: Timestamp, quotas: &Quotas) {
+        self.account = account;
+        self.judge_again(quotas);
+        for slot in &mut self.slots {
+            slot.count_again(&self.recent, account, quotas);
+            let left = self.recent.iter().filter(|failure| failure.slot == slot.slot && failure.created > account);
+            slot.in_a_row = slot.in_a_row.min(u32::try_from(left.count()).unwrap_or(u32::MAX));
+            slot.failures = slot.failures.min(u64::from(slot.in_a_row));
+        }
+        for run in [&mut self.fast, &mut self.slow] {
+            if run.first_created <= account {
+                *run = Run::default();
+            }
         }
     }
 
@@ -64,7 +93,7 @@ impl Failing {
         self.recent.make_contiguous().sort_by_key(|failure| failure.at);
         self.judge_again(quotas);
         for slot in &mut self.slots {
-            slot.count_again(&self.recent, quotas);
+            slot.count_again(&self.recent, self.account, quotas);
         }
     }
 
@@ -109,7 +138,7 @@ impl Failing {
                 }
                 let limiter = quotas.slow_limiter();
                 let last = Timestamp::from_nanos(i64::MIN);
-                self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, limiter });
+                self.slots.push(SlotState { slot, last, period: Duration::ZERO, failures: 0, in_a_row: 0, limiter });
                 self.slots.len() - 1
             }
         };
@@ -125,7 +154,8 @@ impl Failing {
         }
         let slotless = &mut self.slots[place];
         slotless.failures = slotless.failures.saturating_sub(1);
-        slotless.count_again(&self.recent, quotas);
+        slotless.in_a_row = slotless.in_a_row.saturating_sub(1);
+        slotless.count_again(&self.recent, self.account, quotas);
     }
 
     /// Puts a failure in its place among the last ones.
@@ -140,8 +170,8 @@ impl Failing {
     /// Judges the last failures again, in order, because one came late.
     pub(super) fn judge_again(&mut self, quotas: &Quotas) -> bool {
         self.limiter = quotas.fast_limiter();
-        let limiter = &self.limiter;
-        let counted = self.recent.iter().filter(|failure| failure.is_short_lived());
+        let (limiter, account) = (&self.limiter, self.account);
+        let counted = self.recent.iter().filter(|failure| failure.is_short_lived() && failure.created > account);
         // Each is counted, also after the first that trips.
         counted.filter(|failure| quotas.trips(limiter, failure.at)).count() > 0
     }
@@ -152,8 +182,7 @@ impl Failing {
         for failure in &self.recent {
             counts.add(failure.cause);
         }
-        let (Some(to), from) = (counts.top(), storm.said) else { return Change::None };
-        let share = counts.iter().find(|entry| entry.0 == to).map_or(0, |entry| entry.1);
+        let (Some((to, share)), from) = (counts.top_with_count(), storm.said) else { return Change::None };
         // Three quarters of the last failures: two causes that take turns are no change.
         if to == from || share * 4 < self.recent.len() as u64 * 3 {
             return Change::None;
@@ -164,22 +193,37 @@ impl Failing {
 }
 
 impl SlotState {
-    /// Counts a failure; returns how many the slot has had since the specification changed.
-    pub(super) fn count(&mut self, failure: &Failure) -> u64 {
+    /// Counts a failure; returns how many the slot has had since the specification changed. One that comes after
+    /// `hold_down_min` or three periods, whichever is longer, is the first in a row: by then a storm would be over.
+    pub(super) fn count(&mut self, failure: &Failure, hold_down_min: Duration, quotas: &Quotas) -> u64 {
         let spacing = failure.at.since(self.last);
         let has_last = self.last > Timestamp::from_nanos(i64::MIN);
+        if has_last && spacing >= hold_down_min.max(self.period * 3) {
+            self.in_a_row = 0;
+            if !self.period.is_zero() {
+                self.limiter = quotas.slow_limiter();
+            }
+        }
         if has_last && !spacing.is_zero() {
             self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
         }
         self.last = self.last.max(failure.at);
         self.failures += 1;
+        self.in_a_row += 1;
         self.failures
     }
 
-    /// Gives it a limiter that has counted the last failures that are its.
-    fn count_again(&mut self, recent: &VecDeque<Failure>, quotas: &Quotas) {
+    /// Whether it fails again and again.
+    pub(super) fn keeps_failing(&self) -> bool {
+        self.in_a_row >= KEEPS_FAILING
+    }
+
+    /// Gives it a limiter that has counted the last failures that are its: one takes nothing back, and cannot be carried
+    /// over a step of the clock.
+    fn count_again(&mut self, recent: &VecDeque<Failure>, account: Timestamp, quotas: &Quotas) {
         self.limiter = quotas.slow_limiter();
-        for failure in recent.iter().filter(|failure| failure.slot == self.slot && !failure.exit_zero) {
+        let counts = |failure: &&Failure| failure.slot == self.slot && !failure.exit_zero && failure.created > account;
+        for failure in recent.iter().filter(counts) {
             quotas.trips(&self.limiter, failure.at);
         }
     }

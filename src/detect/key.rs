@@ -46,6 +46,9 @@ fn fnv_128(bytes: &[u8]) -> u128 {
     })
 }
 
+/// Marks a slot that is a node.
+const NODE_BIT: u64 = 1 << 63;
+
 /// A slot of a service: its number, or for a global service its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u64);
@@ -64,8 +67,13 @@ impl Slot {
         }
     }
 
+    /// Its number; `None` where it has none: a node, or a slot that is not known.
+    pub(super) fn number(self) -> Option<u64> {
+        (self.0 > 0 && self.0 < NODE_BIT).then_some(self.0)
+    }
+
     fn of_node(node_id: &str) -> Self {
-        if node_id.is_empty() { Self(0) } else { Self(fnv_64([node_id.as_bytes()]) | 1 << 63) }
+        if node_id.is_empty() { Self(0) } else { Self(fnv_64([node_id.as_bytes()]) | NODE_BIT) }
     }
 }
 

@@ -5,6 +5,11 @@
 //! judged [`Settings::slack`] after its end. Failed attempts of a subject are counted against two governor quotas on
 //! event time; the one that trips begins a storm. A storm subsides when nothing has failed for three loop periods.
 //!
+//! Several slots that fail once are no loop: the fast quota needs a slot that has failed three times in a row, and the
+//! slow one counts each slot by itself. Only the specification in force is judged, and a long time without a failure
+//! ends a row. A service that was removed and comes back under its name is the same subject. History that a listing
+//! tells is judged by the same rules.
+//!
 //! Not every stop is a failure: what somebody ordered, what a job or a cron-like service does at its end, and a
 //! container that is removed when it ends, are calm.
 

@@ -58,11 +58,17 @@ pub(super) struct Episode {
     pub(super) said: Cause,
     /// The engine's own count has what was before this.
     pub(super) counted_until: Timestamp,
+    /// See [`Storm::id`](crate::model::Storm::id).
+    pub(super) id: u64,
+    /// Its first failed attempt is known to be the first.
+    pub(super) is_whole: bool,
 }
 
 on_clock!(Failure { at, created } rest { slot, node, cause, exit_zero });
 on_clock!(Run { since, first_created } rest { failed, others, asked_before, causes, nodes });
-on_clock!(Episode { run, detected, counted_until } rest { attempts, detected_after, said });
+on_clock!(Episode { run, detected, counted_until } rest {
+    attempts, detected_after, said, id, is_whole,
+});
 
 impl Run {
     /// Counts a failure; begins anew when the last one is longer ago than `gap`.

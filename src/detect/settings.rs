@@ -8,7 +8,8 @@ use crate::budget::Registries;
 /// What the detector goes by. The defaults are argued where they stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many failures of a subject are allowed at once; the next one is a storm. Default 5: Swarm itself gives a
+    /// How many failures of a subject are allowed at once; the next one is a storm, if one slot has failed three times
+    /// in a row. Default 5: Swarm itself gives a
     /// node less weight after 5 failures, and a service that waits for another at start seldom needs more.
     pub failures: NonZeroU32,
     /// The period in which one more failure is allowed. Default 30 s: Swarm's default delay of 5 s loops six times

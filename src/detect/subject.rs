@@ -13,7 +13,7 @@ use super::spent::Spent;
 use crate::model::{Cause, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp, on_clock};
 
 /// The longest pause between two starts by an engine's restart policy (moby's `restartmanager.go`).
-const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
+pub(super) const ENGINE_BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How many attempts wait for an image to be priced by; what is more has no registry.
 pub(super) const UNPRICED_MAX: usize = 64;
 /// How many orders are remembered.
@@ -44,6 +44,16 @@ pub(super) struct SubjectState {
     pub(super) is_image_new: bool,
     /// When its specification was deployed; the epoch while no listing has told.
     pub(super) deployed: Timestamp,
+    /// When it was last changed, as listings tell.
+    pub(super) updated: Option<Timestamp>,
+    /// How many replicas it wants, where it is replicated and a listing told.
+    pub(super) replicas: Option<u64>,
+    /// The specification that its newest attempt was made from, and the one that its listing tells.
+    pub(super) specs: Specs,
+    /// When it was removed; a service that comes under its name within the hold-down continues it.
+    pub(super) removed: Option<Timestamp>,
+    /// Ids that it had before: the last ones.
+    pub(super) former: Vec<Key>,
     pub(super) spent: Spent,
     /// What its attempts asked before any observation told its image; at most [`UNPRICED_MAX`].
     pub(super) unpriced: Vec<Unpriced>,
@@ -71,10 +81,24 @@ pub(super) struct SubjectState {
     pub(super) failing: Option<Box<Failing>>,
 }
 
-on_clock!(SubjectState { deployed, spent, unpriced, last_seen, listed, orders, failing } rest {
+on_clock!(SubjectState {
+    deployed, spent, unpriced, last_seen, listed, orders, failing, specs, updated, removed,
+} rest {
     subject, key, image, image_key, spec_image, is_new, is_image_new, pulls_lacking, policy, open, settled,
-    forgotten_version, ran_out_of_memory, is_held, episodes, containers,
+    forgotten_version, ran_out_of_memory, is_held, episodes, containers, replicas, former,
 });
+on_clock!(Specs { newest } rest { of_attempts, listed });
+
+/// Which specification is in force: hashes, 0 where none was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Specs {
+    /// Of its newest attempt.
+    of_attempts: u64,
+    /// When that attempt was made.
+    newest: Timestamp,
+    /// Of its last listing.
+    listed: u64,
+}
 
 /// What the specification says about retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +128,11 @@ impl SubjectState {
             is_new: false,
             is_image_new: false,
             deployed: Timestamp::default(),
+            updated: None,
+            replicas: None,
+            specs: Specs::default(),
+            removed: None,
+            former: Vec::new(),
             spent: Spent::default(),
             unpriced: Vec::new(),
             pulls_lacking: 0,
@@ -120,6 +149,23 @@ impl SubjectState {
             containers: 0,
             failing: None,
         }
+    }
+
+    /// A service of its name has come after it: it goes on under that one's id. Returns an id of which there were more
+    /// than are remembered.
+    pub(super) fn succeeded_by(&mut self, later: &Self, former_max: usize) -> Option<Key> {
+        self.former.push(std::mem::replace(&mut self.key, later.key));
+        self.subject.id.clone_from(&later.subject.id);
+        (self.removed, self.last_seen) = (None, self.last_seen.max(later.last_seen));
+        // Listings tell of it anew, and its specification is no update of the one before.
+        (self.deployed, self.spec_image) = (Timestamp::default(), ImageKey::default());
+        self.specs = later.specs;
+        self.open.extend(&later.open);
+        self.settled.extend(&later.settled);
+        self.unpriced.extend(&later.unpriced);
+        self.pulls_lacking += later.pulls_lacking;
+        self.spent.total.add(&later.spent.total.since(Default::default()));
+        (self.former.len() > former_max).then(|| self.former.remove(0))
     }
 
     /// The registry of its image; empty where that cannot be read.
@@ -166,10 +212,54 @@ impl SubjectState {
         }
     }
 
+    /// A listing shows an attempt that was not listed before, made at `created` from a specification. The newest attempt
+    /// has the one in force, as Swarm makes each attempt from it; attempts made from others prove nothing about it.
+    pub(super) fn see_spec(&mut self, spec: u64, created: Timestamp, quotas: &Quotas) {
+        let specs = &mut self.specs;
+        if spec == 0 || (spec == specs.of_attempts && created <= specs.newest) {
+            return;
+        }
+        let other = match (specs.of_attempts, created > specs.newest) {
+            (_, false) => Some(created),
+            (of_attempts, true) => {
+                let before = std::mem::replace(&mut specs.newest, created);
+                specs.of_attempts = spec;
+                (of_attempts != 0 && of_attempts != spec).then_some(before)
+            }
+        };
+        if let Some(account) = other {
+            self.begin_account(account, quotas);
+        }
+    }
+
+    /// A listing of the service tells its specification, as it was changed last at `updated`, which is not after `now`.
+    pub(super) fn see_listed_spec(&mut self, spec: u64, updated: Timestamp, now: Timestamp, quotas: &Quotas) {
+        let is_other = self.specs.listed != 0 && self.specs.listed != spec;
+        if is_other && updated > now {
+            // A recording tells the end before the beginning.
+            return;
+        }
+        self.specs.listed = spec;
+        if is_other {
+            self.begin_account(updated, quotas);
+        }
+    }
+
+    fn begin_account(&mut self, account: Timestamp, quotas: &Quotas) {
+        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas, account)));
+        if account > failing.account {
+            failing.begin_account(account, quotas);
+        }
+    }
+
+    fn failing_or_new(&mut self, quotas: &Quotas) -> &mut Failing {
+        self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas, Timestamp::from_nanos(i64::MIN))))
+    }
+
     /// Keeps the engine's words for a cause.
     pub(super) fn say(&mut self, quotas: &Quotas, cause: Cause, text: &str) {
         let text = cut(text);
-        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        let failing = self.failing_or_new(quotas);
         match failing.details.iter_mut().find(|entry| entry.0 == cause) {
             Some(entry) if *entry.1 == *text => {}
             Some(entry) => entry.1 = text.into(),
@@ -196,23 +286,34 @@ impl SubjectState {
         }
     }
 
-    /// Counts a failed attempt. `open_since` says how many attempts made at or after a moment are open.
+    /// Counts a failed attempt. `open_since` says how many attempts made at or after a moment are open; `tells_slots`,
+    /// whether a slot that is not known will be.
     pub(super) fn fail(
         &mut self,
         failure: Failure,
         settings: &Settings,
         quotas: &Quotas,
+        tells_slots: bool,
         open_since: impl Fn(&Self, Timestamp) -> u64,
     ) -> Change {
         let gives_up_after = self.gives_up_after();
-        let asked_before = self.spent.mark;
-        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        let (asked_before, is_held) = (self.spent.mark, self.is_held);
+        let failing = self.failing_or_new(quotas);
+        if failure.created <= failing.account {
+            // It counts, and proves nothing: its specification is in force no more.
+            failing.storm.iter_mut().for_each(|storm| storm.add(&failure, settings));
+            return Change::None;
+        }
         let is_late = failure.at < failing.last;
+        let period = failing.period();
         let slot = failing.slot(failure.slot, quotas);
         let is_late_in_slot = failure.at < slot.last;
-        let in_slot = slot.count(&failure);
+        let in_slot = slot.count(&failure, settings.hold_down_min, quotas);
+        // Where its slot will be told, it is judged then.
+        let is_placed = !tells_slots || failure.slot != Slot::default();
+        let keeps_failing = slot.keeps_failing();
         // What is held is tried by squall itself, at growing distances: that is no slow loop.
-        let is_of_loop = !self.is_held && !is_late_in_slot && !failure.exit_zero;
+        let is_of_loop = !is_held && !is_late_in_slot && !failure.exit_zero;
         let slow_trips = is_of_loop && quotas.trips(&slot.limiter, failure.at);
         failing.remember(failure);
         let fast_trips = if is_late {
@@ -221,14 +322,16 @@ impl SubjectState {
             failure.is_short_lived() && quotas.trips(&failing.limiter, failure.at)
         };
         failing.fast.add(&failure, failing.last, settings.per.saturating_mul(settings.failures.get()), asked_before);
-        failing.slow.add(&failure, failing.last, settings.slow_per, asked_before);
+        let gap = if period.is_zero() { settings.slow_per } else { settings.hold_down_min.max(period * 3) };
+        failing.slow.add(&failure, failing.last, gap, asked_before);
         failing.last = failing.last.max(failure.at);
         if let Some(storm) = &mut failing.storm {
             storm.add(&failure, settings);
             return failing.cause_change();
         }
         let may_give_up = gives_up_after.is_some_and(|limit| failure.slot == Slot::default() || in_slot <= limit);
-        if may_give_up || !(fast_trips || slow_trips) {
+        let fast_trips = fast_trips && keeps_failing;
+        if may_give_up || !is_placed || !(fast_trips || slow_trips) {
             return Change::None;
         }
         let run = if fast_trips { failing.fast.clone() } else { failing.slow.clone() };
@@ -241,25 +344,31 @@ impl SubjectState {
         &mut self,
         at: Timestamp,
         slot: Slot,
+        settings: &Settings,
         quotas: &Quotas,
         open_since: impl Fn(&Self, Timestamp) -> u64,
     ) -> Change {
-        let gives_up_after = self.gives_up_after();
+        let (gives_up_after, is_held) = (self.gives_up_after(), self.is_held);
         let Some(failing) = &mut self.failing else { return Change::None };
         let is_it = |failure: &&mut Failure| failure.at == at && failure.slot == Slot::default();
         let Some(failure) = failing.recent.iter_mut().find(is_it) else { return Change::None };
         failure.slot = slot;
         let failure = *failure;
         failing.uncount_slotless(quotas);
-        let known = failing.slot(slot, quotas);
-        let in_slot = known.count(&failure);
-        let is_of_loop = !self.is_held && !failure.exit_zero;
-        let slow_trips = is_of_loop && quotas.trips(&known.limiter, at);
-        let may_give_up = gives_up_after.is_some_and(|limit| in_slot <= limit);
-        if failing.storm.is_some() || may_give_up || !slow_trips {
+        if failure.created <= failing.account {
             return Change::None;
         }
-        let (run, detected) = (failing.slow.clone(), failing.last);
+        let known = failing.slot(slot, quotas);
+        let in_slot = known.count(&failure, settings.hold_down_min, quotas);
+        let is_of_loop = !is_held && !failure.exit_zero;
+        let slow_trips = is_of_loop && quotas.trips(&known.limiter, at);
+        let fast_trips = known.keeps_failing() && failing.judge_again(quotas);
+        let may_give_up = gives_up_after.is_some_and(|limit| in_slot <= limit);
+        if failing.storm.is_some() || may_give_up || !(fast_trips || slow_trips) {
+            return Change::None;
+        }
+        let run = if fast_trips { failing.fast.clone() } else { failing.slow.clone() };
+        let detected = failing.last;
         self.begin(run, detected, open_since);
         Change::Onset
     }
@@ -288,8 +397,9 @@ impl SubjectState {
         open_since: impl Fn(&Self, Timestamp) -> u64,
     ) -> bool {
         let gives_up_after = self.gives_up_after();
-        let Some(failing) = &self.failing else { return false };
-        if failing.storm.is_some() {
+        let Some(failing) = self.failing.as_ref().filter(|failing| failing.storm.is_none()) else { return false };
+        if self.removed.is_some() || self.replicas == Some(0) {
+            // Nothing of it is wanted.
             return false;
         }
         let loops = failing.slots.iter().any(|slot| {
@@ -300,7 +410,9 @@ impl SubjectState {
             let is_stable = found.running_since.is_some_and(|since| now.since(since) >= stable);
             let gives_up = gives_up_after.is_some_and(|limit| slot.failures <= limit);
             let is_slow = period > if found.has_exit_zero { settings.per } else { HISTORY_PERIOD_MAX };
-            found.failures.len() >= HISTORY_FAILURES && is_recent && !is_stable && !gives_up && !is_slow
+            // Where nothing is cut off, the quotas have counted all that there is.
+            let is_enough = found.failures.len() >= HISTORY_FAILURES && !found.is_whole;
+            is_enough && is_recent && !is_stable && !gives_up && !is_slow
         });
         if loops {
             let run = failing.slow.clone();
@@ -317,14 +429,16 @@ impl SubjectState {
         // An engine backs off: the loop period that is to come is a minute.
         let engine_restarts = matches!(self.subject.kind, SubjectKind::Container | SubjectKind::ComposeService);
         let period = failing.period().max(if engine_restarts { ENGINE_BACKOFF_MAX } else { Duration::ZERO });
-        Some(failing.last.max(blind_until).plus(settings.hold_down_min.max(period * 3)))
+        let ends = failing.last.max(blind_until).plus(settings.hold_down_min.max(period * 3));
+        Some(self.removed.map_or(ends, |removed| ends.min(removed.plus(settings.hold_down_min))))
     }
 
     /// Its storm is over: it is judged as if it had never failed.
     pub(super) fn subside(&mut self, quotas: &Quotas) {
         if let Some(failing) = &mut self.failing {
             let details = std::mem::take(&mut failing.details);
-            **failing = Failing { details, last: failing.last, ..Failing::new(quotas) };
+            let (last, account) = (failing.last, failing.account);
+            **failing = Failing { details, last, over: last, ..Failing::new(quotas, account) };
         }
     }
 
@@ -353,7 +467,7 @@ impl SubjectState {
 
     /// A storm that a listing tells of: the engine counted `restarts`.
     pub(super) fn begin_by_count(&mut self, restarts: u64, failure: Failure, quotas: &Quotas) -> bool {
-        let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas)));
+        let failing = self.failing_or_new(quotas);
         if failing.storm.is_some() {
             return false;
         }
@@ -388,7 +502,17 @@ impl SubjectState {
         let detected_after = run.failed;
         if let Some(failing) = &mut self.failing {
             let counted_until = Timestamp::from_nanos(i64::MIN);
-            failing.storm = Some(Episode { run, attempts, detected, detected_after, said, counted_until });
+            failing.storm = Some(Episode {
+                run,
+                attempts,
+                detected,
+                detected_after,
+                said,
+                counted_until,
+                // Both are set when it is announced, as its first attempt is looked up then.
+                id: 0,
+                is_whole: false,
+            });
         }
     }
 
@@ -411,10 +535,26 @@ pub(super) struct SlotHistory {
     pub(super) has_exit_zero: bool,
     /// Since when the attempt after them runs.
     pub(super) running_since: Option<Timestamp>,
+    /// The first of them is known to be the first: before it the slot ran well, or had no attempt.
+    pub(super) is_whole: bool,
 }
 
 impl SlotHistory {
-    fn period(&self) -> Option<Duration> {
+    /// Leaves out what was before the last long time without a failure: `hold_down_min`, or three times the usual spacing
+    /// where that is more.
+    pub(super) fn cut(&mut self, hold_down_min: Duration) {
+        let spaces = || self.failures.windows(2).map(|pair| pair[1].since(pair[0]));
+        let mut sorted: Vec<Duration> = spaces().collect();
+        sorted.sort_unstable();
+        let Some(usual) = sorted.get(sorted.len().saturating_sub(1) / 2) else { return };
+        let long = hold_down_min.max(*usual * 3);
+        if let Some(place) = spaces().collect::<Vec<_>>().iter().rposition(|space| *space >= long) {
+            self.failures.drain(..=place);
+            self.is_whole = true;
+        }
+    }
+
+    pub(super) fn period(&self) -> Option<Duration> {
         let (first, last) = (self.failures.first()?, self.failures.last()?);
         let spaces = u32::try_from(self.failures.len() - 1).ok().filter(|spaces| *spaces > 0)?;
         Some(last.since(*first) / spaces)

@@ -1,18 +1,32 @@
 //! What the detector has found: storms, what waits, and how many are calm.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use super::advice::{Facts, advice};
+use super::attempt::{Attempt, Outcome};
 use super::detector::{Detector, hanging_incident};
+use super::failing::Failing;
 use super::key::Slot;
-use super::subject::{SlotHistory, SubjectState};
+use super::run::Run;
+use super::settings::Settings;
+use super::subject::{ENGINE_BACKOFF_MAX, SlotHistory, SubjectState};
 use crate::model::{
     Cause, Finding, FindingKind, ImageRef, Notice, Storm, StormState, SubjectKind, TaskState, Timestamp, fnv_64,
 };
 
 /// How many nodes a finding names.
 const NODES_MAX: usize = 100;
+/// How many slots a storm names.
+const SLOTS_MAX: usize = 20;
+/// How many failures of a slot's history are looked at.
+const HISTORY_MAX: usize = 16;
+/// How long after its deployment a specification's first attempt is made, at least.
+const FIRST_WITHIN: Duration = Duration::from_millis(500);
+/// The words of a finding for which the engine has none.
+const NO_REASON: &str = "no reason given by Swarm";
 
 impl Detector {
     /// The storms that were found: ongoing ones first, then by onset.
@@ -82,12 +96,16 @@ impl Detector {
                 (FindingKind::Pending, attempt.created, self.settings.pending_after)
             };
             let Some(subject) = self.subject(attempt.subject).filter(|_| now.since(since) > limit) else { continue };
+            if subject.removed.is_some() || self.is_succeeded(subject, attempt) {
+                continue;
+            }
             let cause = if is_hanging {
                 attempt.pull_cause.unwrap_or(Cause::RegistryUnreachable)
             } else {
                 attempt.task_cause.unwrap_or(Cause::Unschedulable)
             };
-            let detail = subject.failing.as_ref().map_or("", |failing| failing.detail(cause));
+            let said = subject.failing.as_ref().map(|failing| failing.detail(cause));
+            let detail = said.filter(|said| !said.is_empty()).unwrap_or(NO_REASON);
             let finding = waits.entry((kind, attempt.subject)).or_insert_with(|| Finding {
                 kind,
                 subject: subject.subject.clone(),
@@ -106,6 +124,13 @@ impl Detector {
             }
         }
         waits.into_values().collect()
+    }
+
+    /// Whether a newer attempt of its slot is known: then it waits no more, and Swarm has forgotten it.
+    fn is_succeeded(&self, subject: &SubjectState, attempt: &Attempt) -> bool {
+        let known = subject.settled.iter().rev().chain(&subject.open).map(|index| &self.attempts[*index as usize]);
+        let mut of_slot = known.filter(|other| other.slot == attempt.slot && attempt.slot != Slot::default());
+        of_slot.any(|other| other.created > attempt.created)
     }
 
     /// Unrelated services whose pulls hang at one registry are one finding about the registry.
@@ -139,20 +164,57 @@ impl Detector {
     /// recording. What is held is no loop: its tries are squall's own.
     pub fn judge_history(&mut self, now: Timestamp) {
         let mut begun = Vec::new();
-        let attempts = &self.attempts;
+        let (attempts, settings) = (&self.attempts, &self.settings);
         for (index, state) in self.subjects.iter_mut().enumerate() {
             let Some(state) = state.as_mut().filter(|state| !state.is_held) else { continue };
-            let history = |state: &SubjectState, slot: Slot| slot_history(state, slot, attempts);
+            let history = |state: &SubjectState, slot: Slot| slot_history(state, slot, attempts, settings);
             let open = |state: &SubjectState, since: Timestamp| {
                 state.open.iter().filter(|index| attempts[**index as usize].created >= since).count() as u64
             };
-            if state.judge_history(now, &self.settings, history, open) {
+            if state.judge_history(now, settings, history, open) {
                 begun.extend(u32::try_from(index));
             }
         }
         for index in begun {
             self.announce_onset(index);
         }
+    }
+
+    /// Whether the first failed attempt of a storm that begins is known to be the first: the attempt before it in its slot
+    /// is known, or it ran long, or it came with the deployment. Only the task list tells all attempts of a service.
+    fn is_whole(&self, state: &SubjectState, failing: &Failing, run: &Run, first: Option<&Attempt>) -> bool {
+        let (period, slot) = (failing.period(), first.map(|attempt| attempt.slot));
+        let first = first.map_or(run.first_created, |attempt| attempt.created);
+        if state.subject.kind != SubjectKind::SwarmService {
+            return self.began.is_some_and(|began| first.since(began) >= ENGINE_BACKOFF_MAX * 2);
+        }
+        if !self.lists_tasks {
+            return false;
+        }
+        let came_with_it = first.plus(FIRST_WITHIN) >= state.deployed
+            && first.since(state.deployed) <= FIRST_WITHIN.max(period / 2)
+            && state.deployed != Timestamp::default();
+        let known = || state.settled.iter().chain(&state.open).map(|index| &self.attempts[*index as usize]);
+        let has_one_before = known().any(|attempt| Some(attempt.slot) == slot && attempt.created < first);
+        let ran_long = run.since.since(first) >= self.settings.hold_down_min.max(period * 3);
+        came_with_it || has_one_before || ran_long
+    }
+
+    /// Looks up the first attempt of a storm that begins. Returns the number for [`Storm::id`], and whether no failure of
+    /// the storm came before.
+    pub(super) fn first_of(&self, index: u32) -> Option<(u64, bool)> {
+        let state = self.subject(index)?;
+        let failing = state.failing.as_ref()?;
+        let episode = failing.storm.as_ref()?;
+        let run = &episode.run;
+        // The engine's own count does not tell when it began.
+        let is_counted = episode.counted_until > Timestamp::from_nanos(i64::MIN);
+        let known = state.settled.iter().map(|index| &self.attempts[*index as usize]);
+        let first = known.rev().find(|attempt| attempt.ended == Some(run.since) && attempt.outcome.is_some());
+        let created = first.map_or(run.first_created, |attempt| attempt.created);
+        let second = created.as_nanos().div_euclid(1_000_000_000).to_be_bytes();
+        let id = fnv_64([state.subject.kind.as_str().as_bytes(), state.subject.name.as_bytes(), &second]);
+        Some((id, !is_counted && self.is_whole(state, failing, run, first)))
     }
 
     pub(super) fn storm_of(&self, index: u32) -> Option<Storm> {
@@ -167,15 +229,24 @@ impl Detector {
         let is_asked_again = matches!(kind, SubjectKind::SwarmService | SubjectKind::EcsFamily);
         let attempts = episode.attempts.max(run.failed());
         let attempts_per_min = (failing.rate_per_min() * 10.0).round() / 10.0;
-        let spend = state.spent.total.since(run.asked_before()).at_pace(attempts, attempts_per_min);
+        let pulls = cause.is_pull() || (is_asked_again && !pinned);
+        let spend = state.spent.total.since(run.asked_before());
+        let slots: BTreeSet<u64> = failing
+            .slots
+            .iter()
+            .filter(|slot| slot.last >= run.since())
+            .filter_map(|slot| slot.slot.number())
+            .collect();
         Some(Storm {
-            id: storm_id(state),
+            id: format!("{:016x}", episode.id),
             subject: state.subject.clone(),
             state: if state.is_held { StormState::Quarantined } else { StormState::Ongoing },
             cause,
             causes: run.causes().clone(),
             detail: failing.detail(cause).to_owned(),
             onset: run.since(),
+            exact: episode.is_whole && run.since() >= self.blind_until,
+            updated: state.updated,
             detected: episode.detected,
             ended: None,
             detected_after_failures: episode.detected_after,
@@ -185,9 +256,12 @@ impl Detector {
             registry: image.map(|image| image.registry.to_owned()).unwrap_or_default(),
             image: state.image.to_string(),
             pinned,
-            pulls: cause.is_pull() || (is_asked_again && !pinned),
+            pulls,
             nodes: self.node_names(run.nodes()),
-            spend: Some(spend),
+            slots: slots.into_iter().take(SLOTS_MAX).collect(),
+            replicas: state.replicas,
+            // An attempt that asks nothing makes no pace of what was asked before it.
+            spend: Some(spend.at_pace(attempts, if pulls { attempts_per_min } else { 0.0 })),
             advice: advice(&Facts {
                 cause,
                 kind,
@@ -213,38 +287,50 @@ impl Detector {
     }
 }
 
-/// See [`Storm::id`].
-fn storm_id(state: &SubjectState) -> String {
-    let episode = state.episodes.to_be_bytes();
-    let hash = fnv_64([state.subject.kind.as_str().as_bytes(), state.subject.id.as_bytes(), &episode]);
-    format!("{hash:016x}")
-}
-
-fn slot_history(state: &SubjectState, slot: Slot, attempts: &[super::attempt::Attempt]) -> SlotHistory {
-    use super::attempt::Outcome;
-    let mut of_slot: Vec<&super::attempt::Attempt> = state
+/// The failures of a slot up to its newest attempt: those of the specification in force that follow one another without
+/// a long time between them.
+fn slot_history(state: &SubjectState, slot: Slot, attempts: &[Attempt], settings: &Settings) -> SlotHistory {
+    let Some(failing) = &state.failing else { return SlotHistory::default() };
+    let mut of_slot: Vec<&Attempt> = state
         .open
         .iter()
         .chain(&state.settled)
         .map(|index| &attempts[*index as usize])
         .filter(|attempt| attempt.slot == slot)
         .collect();
-    of_slot.sort_by_key(|attempt| (attempt.created, attempt.key));
+    of_slot.sort_by_key(|attempt| Reverse((attempt.created, attempt.key)));
     let mut history = SlotHistory::default();
-    for attempt in of_slot {
+    let mut first = None;
+    for (place, attempt) in of_slot.into_iter().enumerate() {
+        let is_over = attempt.created <= failing.account || attempt.ended.is_some_and(|ended| ended <= failing.over);
         match attempt.outcome {
+            _ if is_over || history.failures.len() == HISTORY_MAX => {
+                history.is_whole = is_over;
+                break;
+            }
             Some(Outcome::Failed { exit_zero, .. }) => {
                 history.failures.extend(attempt.ended);
                 history.has_exit_zero |= exit_zero;
-                history.running_since = None;
             }
-            Some(Outcome::Completed) => history = SlotHistory::default(),
-            Some(Outcome::Intended) => {}
-            None => {
-                history.running_since = (attempt.state == TaskState::Running).then_some(attempt.state_since);
+            Some(Outcome::Completed) => {
+                history.is_whole = true;
+                break;
             }
+            // Somebody has ended the slot, and no attempt came after it.
+            Some(Outcome::Intended) if place == 0 => return SlotHistory::default(),
+            None if place == 0 && attempt.state == TaskState::Running => {
+                history.running_since = Some(attempt.state_since);
+            }
+            Some(Outcome::Intended) | None => {}
         }
+        first = Some(attempt.created);
     }
     history.failures.sort_unstable();
+    history.cut(settings.hold_down_min);
+    // A listing tells when the specification was deployed: the first attempt was made then.
+    history.is_whole |= first.zip(history.period()).is_some_and(|(first, period)| {
+        let (from, to) = (state.deployed.minus(FIRST_WITHIN), state.deployed.plus(FIRST_WITHIN.max(period / 2)));
+        from <= first && first <= to
+    });
     history
 }

@@ -12,6 +12,7 @@ mod log;
 mod object;
 mod reader;
 mod recording;
+mod spec;
 pub mod split;
 mod text;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::line::Reading;
+use super::spec::{service_spec, task_spec};
 use crate::model::{
     Condition, ContainerListing, Fact, Mode, NodeFact, Observation, Owner, RestartPolicy, ServiceFact, SwarmTask,
     TaskFact, TaskState, Timestamp,
@@ -72,6 +73,7 @@ fn task(object: &Value) -> Read {
         restart: restart_policy(object.pointer("/Spec/RestartPolicy")),
         force_update: number(object, "/Spec/ForceUpdate"),
         has_memory_limit: number(object, "/Spec/Resources/Limits/MemoryBytes") > 0,
+        spec: task_spec(object),
     };
     Ok((at, Fact::Task(Box::new(fact))))
 }
@@ -109,6 +111,7 @@ fn service(object: &Value) -> Read {
         restart: restart_policy(object.pointer("/Spec/TaskTemplate/RestartPolicy")),
         force_update: number(object, "/Spec/TaskTemplate/ForceUpdate"),
         has_memory_limit: number(object, "/Spec/TaskTemplate/Resources/Limits/MemoryBytes") > 0,
+        spec: service_spec(object),
         labels: own_labels(object.pointer("/Spec/Labels")),
         running_and_desired,
     };

@@ -131,6 +131,9 @@ pub struct AlertStorm {
     pub severity: Severity,
     /// Failed attempts so far.
     pub failed: u64,
+    /// [`Storm::exact`]: if not, it began at `onset` or before, and `failed` is a lower bound.
+    #[serde(default = "yes")]
+    pub exact: bool,
     /// Failed attempts a minute.
     pub attempts_per_min: f64,
     /// The image reference, at most 512 characters; may be empty.
@@ -144,6 +147,11 @@ pub struct AlertStorm {
     /// [`Storm::advice`], at most 2,000 characters; may be empty.
     #[serde(default)]
     pub advice: String,
+}
+
+/// What an alert says that an earlier version wrote.
+const fn yes() -> bool {
+    true
 }
 
 // The storms in it are what was told then.
@@ -164,6 +172,7 @@ impl AlertStorm {
             nodes: storm.nodes.clone(),
             severity: if storm.pulls { Severity::Critical } else { Severity::Warning },
             failed: storm.failed,
+            exact: storm.exact,
             attempts_per_min: storm.attempts_per_min,
             image: storm.image.chars().take(IMAGE_CHARS_MAX).collect(),
             registry: storm.registry.clone(),
@@ -175,6 +184,6 @@ impl AlertStorm {
 
     /// The failed attempts, for people.
     pub fn failed_in_words(&self) -> String {
-        self.failed.to_string()
+        if self.exact { self.failed.to_string() } else { format!(">= {}", self.failed) }
     }
 }

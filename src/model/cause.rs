@@ -123,7 +123,26 @@ impl CauseCounts {
 
     /// The cause of most failures; among equals the first in the order of [`Cause::ALL`].
     pub fn top(&self) -> Option<Cause> {
-        self.0.iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|entry| entry.0)
+        self.top_with_count().map(|entry| entry.0)
+    }
+
+    /// The same, and how many failures it explains: `pull-failed` says only that a pull failed, and `unknown` not even
+    /// that, so their failures are counted to the foremost cause that says why.
+    pub fn top_with_count(&self) -> Option<(Cause, u64)> {
+        let vague = |cause: Cause| self.0.iter().find(|entry| entry.0 == cause).map_or(0, |entry| entry.1);
+        let says_why = || self.0.iter().filter(|entry| !matches!(entry.0, Cause::PullFailed | Cause::Unknown));
+        let foremost = |a: &(Cause, u64), b: &(Cause, u64)| a.1.cmp(&b.1).then(b.0.cmp(&a.0));
+        let pull = says_why().filter(|entry| entry.0.is_pull()).copied().max_by(foremost);
+        let pull = match pull {
+            Some((cause, count)) => Some((cause, count + vague(Cause::PullFailed))),
+            None => Some((Cause::PullFailed, vague(Cause::PullFailed))).filter(|entry| entry.1 > 0),
+        };
+        let top = says_why().filter(|entry| !entry.0.is_pull()).copied().chain(pull).max_by(foremost);
+        let unknown = vague(Cause::Unknown);
+        match top {
+            Some((cause, count)) => Some((cause, count + unknown)),
+            None => Some((Cause::Unknown, unknown)).filter(|entry| entry.1 > 0),
+        }
     }
 
     /// Each cause that occurred, and how often.
@@ -164,6 +183,23 @@ mod tests {
         let text = serde_json::to_string(&counts).expect("json");
         assert_eq!(text, r#"{"app-exit":1,"oom":2}"#);
         assert_eq!(serde_json::from_str::<CauseCounts>(&text).expect("its own"), counts);
+    }
+
+    #[test]
+    fn a_cause_that_says_why_is_not_outvoted_by_one_that_does_not() {
+        let top = |causes: &[(Cause, u64)]| {
+            let mut counts = CauseCounts::default();
+            causes.iter().for_each(|(cause, count)| (0..*count).for_each(|_| counts.add(*cause)));
+            counts.top()
+        };
+        let (auth, pull, unknown) = (Cause::RegistryAuth, Cause::PullFailed, Cause::Unknown);
+        assert_eq!(top(&[(pull, 200), (auth, 100)]), Some(auth), "two nodes say no such image, one says why");
+        assert_eq!(top(&[(unknown, 20), (Cause::Mount, 1)]), Some(Cause::Mount));
+        assert_eq!(top(&[(pull, 30), (Cause::Mount, 20)]), Some(pull), "a mount is no reason for a failed pull");
+        assert_eq!(
+            (top(&[(pull, 2), (unknown, 9)]), top(&[(unknown, 1)]), top(&[])),
+            (Some(pull), Some(unknown), None)
+        );
     }
 
     #[test]

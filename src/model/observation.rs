@@ -243,6 +243,9 @@ pub struct TaskFact<'a> {
     pub force_update: u64,
     /// `Spec.Resources.Limits.MemoryBytes` is set.
     pub has_memory_limit: bool,
+    /// The hash of `Spec` without its force counter and the constraints that squall adds, as these make no new
+    /// specification. 0 where there is no `Spec`.
+    pub spec: u64,
 }
 
 /// A task's state, in SwarmKit's words.
@@ -389,6 +392,9 @@ pub struct ServiceFact<'a> {
     pub force_update: u64,
     /// `Spec.TaskTemplate.Resources.Limits.MemoryBytes` is set.
     pub has_memory_limit: bool,
+    /// The hash of `Spec.TaskTemplate`, as [`TaskFact::spec`], and of the kind of `Spec.Mode`. Comparable with other
+    /// listings of services only: a task's `Spec` has not every field.
+    pub spec: u64,
     /// Those of `Spec.Labels` that begin with `squall.`, by name.
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// `ServiceStatus.RunningTasks` and `.DesiredTasks`, where the listing was asked with `status=true` (API 1.41).

@@ -4,11 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, CauseCounts, ClockStep, Finding, OnClock, Spend, Subject, Timestamp, on_clock};
 
+/// How many slots, and nodes, a sentence names.
+const SLOTS_NAMED_MAX: usize = 5;
+
 /// An episode of failed attempts of one subject, as reports show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Storm {
-    /// Sixteen hex digits made of the subject and the number of this episode: the same on every manager and in a
-    /// replay, as long as each saw the same episodes.
+    /// Sixteen hex digits made of the subject's kind and name and of the second in which the first failed attempt was
+    /// made: the same on every manager and in a replay, as long as each knows that attempt from the task list.
     pub id: String,
     /// What storms.
     pub subject: Subject,
@@ -20,15 +23,23 @@ pub struct Storm {
     pub causes: CauseCounts,
     /// The engine's own words about the last failure of that cause; at most 512 bytes.
     pub detail: String,
-    /// When the first failed attempt of the episode failed.
+    /// When the first failed attempt of the episode failed; where the storm is not [`exact`](Self::exact), it began then
+    /// or before.
     pub onset: Timestamp,
+    /// Whether onset and counts are exact. If not, they are bounds: what was seen begins in the middle of the storm,
+    /// because Swarm keeps five tasks of a slot, or there was a gap.
+    #[serde(default)]
+    pub exact: bool,
+    /// When the service was last changed, where a listing told.
+    #[serde(default)]
+    pub updated: Option<Timestamp>,
     /// When the quota tripped.
     pub detected: Timestamp,
     /// When the last attempt failed, once it has subsided.
     pub ended: Option<Timestamp>,
     /// How many failures it took to detect it.
     pub detected_after_failures: u64,
-    /// Attempts of the episode that were seen; a lower bound when history was cut or there was a gap.
+    /// Attempts of the episode that were seen; a lower bound where it is not [`exact`](Self::exact).
     pub attempts: u64,
     /// Those of them that failed.
     pub failed: u64,
@@ -44,31 +55,68 @@ pub struct Storm {
     pub pulls: bool,
     /// The nodes that attempts failed on, by name where it is known, at most 100.
     pub nodes: Vec<String>,
+    /// The slots that attempts failed in, the lowest 20; empty for what has no numbered slots, as a global service,
+    /// whose nodes name them.
+    #[serde(default)]
+    pub slots: Vec<u64>,
+    /// How many slots a replicated service wants, where a listing told.
+    #[serde(default)]
+    pub replicas: Option<u64>,
     /// What the attempts cost at the registry; null where that was not accounted.
     pub spend: Option<Spend>,
     /// The one next step.
     pub advice: String,
 }
 
-on_clock!(Storm { onset, detected, ended } rest {
+on_clock!(Storm { onset, updated, detected, ended } rest {
     id, subject, state, cause, causes, detail, detected_after_failures, attempts, failed, attempts_per_min, image,
-    registry, pinned, pulls, nodes, spend, advice,
+    registry, pinned, pulls, nodes, spend, advice, exact, slots, replicas,
 });
 
 impl Storm {
-    /// What it costs at the registry, in words.
+    /// What it costs at the registry, in words: requests where they are counted, else tries.
     pub fn cost(&self) -> String {
         let pace = self.attempts_per_min.round();
-        if let Some(spend) = self.spend.filter(|spend| !spend.is_nothing() && !self.registry.is_empty()) {
-            let pulls = if spend.pulls > 0 { format!(", {} of them pulls", spend.pulls) } else { String::new() };
-            let per_min = spend.requests_per_min.round();
-            return format!("asks {} {per_min} times/min: {} requests so far{pulls}", self.registry, spend.requests);
+        let asked = self.spend.filter(|spend| !spend.is_nothing());
+        match (self.pulls, &*self.registry, asked) {
+            (true, "", _) => format!("each try asks the registry: {pace} tries/min"),
+            (true, registry, None) => format!("each try asks {registry}: {pace} tries/min"),
+            (true, registry, Some(spend)) => {
+                let pulls = if spend.pulls > 0 { format!(", {} of them pulls", spend.pulls) } else { String::new() };
+                let per_min = spend.requests_per_min.round();
+                format!("asks {registry}: {per_min} requests/min, {} so far{pulls}", spend.requests)
+            }
+            (false, registry, Some(spend)) if !registry.is_empty() => {
+                format!("asks no registry now: {pace} tries/min; {} requests to {registry} before", spend.requests)
+            }
+            (false, ..) => format!("asks no registry: {pace} tries/min"),
         }
-        match (self.pulls, &*self.registry) {
-            (true, "") => format!("each try asks the registry: {pace} tries/min"),
-            (true, registry) => format!("each try asks {registry}: {pace} tries/min"),
-            (false, _) => format!("asks no registry: {pace} tries/min"),
-        }
+    }
+
+    /// How many attempts failed: `5`, or `>= 5` where more may have failed than were seen.
+    pub fn failed_in_words(&self) -> String {
+        if self.exact { self.failed.to_string() } else { format!(">= {}", self.failed) }
+    }
+
+    /// Since when it storms, with its onset as the caller writes times: `since 00:40`, or `before 00:40` where it began
+    /// before what was seen.
+    pub fn onset_in_words(&self, onset: &str) -> String {
+        if self.exact { format!("since {onset}") } else { format!("before {onset}") }
+    }
+
+    /// Which slots fail where others do not: `slot 7 of 20 fails, on node2`.
+    pub fn slots_in_words(&self) -> Option<String> {
+        let replicas = self.replicas.filter(|replicas| (self.slots.len() as u64) < *replicas)?;
+        let named: Vec<String> = self.slots.iter().take(SLOTS_NAMED_MAX).map(u64::to_string).collect();
+        let (slots, fail) = match self.slots.len() {
+            0 => return None,
+            1 => ("slot", "fails"),
+            _ => ("slots", "fail"),
+        };
+        let more = if self.slots.len() > named.len() { " and more" } else { "" };
+        let nodes = &self.nodes[..self.nodes.len().min(SLOTS_NAMED_MAX)];
+        let on = if nodes.is_empty() { String::new() } else { format!(", on {}", nodes.join(", ")) };
+        Some(format!("{slots} {}{more} of {replicas} {fail}{on}", named.join(", ")))
     }
 }
 

@@ -168,6 +168,8 @@ fn storm_of(held: &Quarantine) -> Storm {
         causes: CauseCounts::default(),
         detail: String::new(),
         onset: since,
+        exact: false,
+        updated: None,
         detected: since,
         ended: None,
         detected_after_failures: 0,
@@ -179,6 +181,8 @@ fn storm_of(held: &Quarantine) -> Storm {
         pinned: false,
         pulls: false,
         nodes: Vec::new(),
+        slots: Vec::new(),
+        replicas: None,
         spend: None,
         advice: format!("squall release {} gives it back as it was", held.subject.name),
     }

@@ -224,6 +224,7 @@ impl Service {
             restart: RestartPolicy { delay: self.delay, ..RestartPolicy::default() },
             force_update: task.force_update,
             has_memory_limit: false,
+            spec: 0,
         }
     }
 
@@ -296,6 +297,7 @@ fn read_service(object: &Value) -> ServiceFact<'static> {
         restart: fact.restart,
         force_update: fact.force_update,
         has_memory_limit: fact.has_memory_limit,
+        spec: fact.spec,
         labels: fact.labels.into_iter().map(|(name, value)| (own(name), own(value))).collect(),
         running_and_desired: fact.running_and_desired,
         rolled_out: fact.rolled_out,

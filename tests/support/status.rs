@@ -37,6 +37,8 @@ pub fn storm(at: Timestamp, name: &str, cause: Cause, failed: u64, per_min: f64,
         causes,
         detail: "task: non-zero exit (1)".to_owned(),
         onset: at.minus(mins(age_min)),
+        exact: true,
+        updated: None,
         detected: at.minus(mins(age_min.saturating_sub(1))),
         ended: None,
         detected_after_failures: 5,
@@ -48,6 +50,8 @@ pub fn storm(at: Timestamp, name: &str, cause: Cause, failed: u64, per_min: f64,
         pinned: false,
         pulls: cause.is_pull(),
         nodes: vec!["worker-1".to_owned()],
+        slots: Vec::new(),
+        replicas: None,
         spend: cause.is_pull().then(|| {
             let kinds = Requests { checks: 1, manifest_heads: 1, manifest_gets: 1, ..Requests::default() };
             Spend::of(kinds * (failed + 3), 0, Basis::Measured).at_pace(failed + 3, per_min)

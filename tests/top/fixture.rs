@@ -30,6 +30,8 @@ pub fn storm(name: &str, cause: Cause, failed: u32, per_min: f64, secs: u64) -> 
         causes,
         detail: "task: non-zero exit (1)".to_owned(),
         onset: ago(secs),
+        exact: true,
+        updated: None,
         detected: ago(secs.saturating_sub(9)),
         ended: None,
         detected_after_failures: 5,
@@ -41,6 +43,8 @@ pub fn storm(name: &str, cause: Cause, failed: u32, per_min: f64, secs: u64) -> 
         pinned: false,
         pulls: true,
         nodes: vec!["node-1".to_owned()],
+        slots: Vec::new(),
+        replicas: None,
         spend: None,
         advice: "read the service's log: docker service logs".to_owned(),
     }

@@ -89,7 +89,8 @@ fn of_storm(view: &View, status: &Status, storm: &Storm) -> Vec<Said> {
     lines.push(toned("do", &*storm.advice, Tone::Good));
     let causes: Vec<String> = storm.causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
     lines.push(said("causes", causes.join(" · ")));
-    let pace = format!("{} of {} tries failed, {}/min", storm.failed, storm.attempts, rate(storm.attempts_per_min));
+    let (failed, per_min) = (storm.failed_in_words(), rate(storm.attempts_per_min));
+    let pace = format!("{failed} of {} tries failed, {per_min}/min", storm.attempts);
     lines.push(said("tries", pace));
     let samples = view.trends.samples(&storm.id, SAMPLES_MAX);
     lines.push(said("trend", format!("{} of the last 5 min", bars(&samples).trim_start())));
@@ -103,14 +104,16 @@ fn of_storm(view: &View, status: &Status, storm: &Storm) -> Vec<Said> {
     };
     lines.push(said("image", pin));
     lines.push(said("nodes", format!("{}: {}", storm.nodes.len(), storm.nodes.join(", "))));
+    lines.extend(storm.slots_in_words().map(|slots| said("slots", slots)));
     let after = storm.detected.since(storm.onset);
     let onset = format!(
         "{}; detected after {} failures, {}",
-        moment(status, storm.onset),
+        if storm.exact { moment(status, storm.onset) } else { storm.onset_in_words(&moment(status, storm.onset)) },
         storm.detected_after_failures,
         span_in_words(after)
     );
     lines.push(said("onset", onset));
+    lines.extend(storm.updated.map(|updated| said("changed", moment(status, updated))));
     lines.extend(storm.ended.map(|ended| said("ended", moment(status, ended))));
     lines.push(toned("storm", &*storm.id, Tone::Dim));
     lines

@@ -273,11 +273,15 @@ fn storm_row(status: &Status, storm: &Storm, trends: &Trends) -> Row {
     let plain = if is_over { Tone::Dim } else { Tone::Plain };
     let why = if storm.detail.is_empty() { &storm.advice } else { &storm.detail };
     let nodes = u64::try_from(storm.nodes.len()).unwrap_or(u64::MAX);
+    let mut failed = whole(storm.failed, plain);
+    if !storm.exact {
+        failed.text.insert_str(0, ">= ");
+    }
     let cells = vec![
         cell(&*storm.subject.name, if is_over { Tone::Dim } else { Tone::Strong }),
         cell(state, tone),
         cell(storm.cause.as_str(), plain),
-        whole(storm.failed, plain),
+        failed,
         number(rate(storm.attempts_per_min), storm.attempts_per_min, plain),
         number(bars(&trends.bars(&storm.id, TREND_BARS)), storm.attempts_per_min, Tone::Dim),
         age(status, storm.onset),

@@ -46,8 +46,9 @@ impl Detector {
     pub(in crate::detect) fn judge_due(&mut self, due: Due) {
         match due.what {
             DueWhat::Removal => {
+                // Where it has another id by now, it has come back.
                 if self.subject(due.index).is_some_and(|subject| subject.key == due.key) {
-                    self.end_storm(due.index);
+                    self.remove(due.index, due.at);
                 }
             }
             DueWhat::Attempt => {
@@ -188,7 +189,8 @@ impl Detector {
         let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
         let (attempts, containers) = (&self.attempts, &self.containers);
         let is_swarm = state.subject.kind == SubjectKind::SwarmService;
-        let change = state.fail(failure, &self.settings, &self.quotas, |state, since| {
+        let tells_slots = is_swarm && self.lists_tasks;
+        let change = state.fail(failure, &self.settings, &self.quotas, tells_slots, |state, since| {
             if is_swarm {
                 return open_since(attempts, state, since);
             }
@@ -205,7 +207,8 @@ impl Detector {
         let (Some(Outcome::Failed { .. }), Some(at)) = (attempt.outcome, attempt.ended) else { return };
         let (subject, slot, attempts) = (attempt.subject, attempt.slot, &self.attempts);
         let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
-        let change = state.learn_slot(at, slot, &self.quotas, |state, since| open_since(attempts, state, since));
+        let open = |state: &SubjectState, since| open_since(attempts, state, since);
+        let change = state.learn_slot(at, slot, &self.settings, &self.quotas, open);
         self.move_hold_down(subject);
         self.announce(subject, change);
     }
@@ -253,6 +256,10 @@ impl Detector {
 
     pub(in crate::detect) fn announce_onset(&mut self, index: u32) {
         self.storming.insert(index);
+        let first = self.first_of(index);
+        if let Some(((id, is_whole), episode)) = first.zip(self.subject_mut(index).and_then(SubjectState::storm_mut)) {
+            (episode.id, episode.is_whole) = (id, is_whole);
+        }
         self.move_hold_down(index);
         if let Some(storm) = self.storm_of(index) {
             self.notify(Notice::Onset(Arc::new(storm)));
@@ -294,6 +301,14 @@ impl Detector {
         if let Some(ends) = self.hold_down_ends(index) {
             self.next_subside = self.next_subside.min(ends);
         }
+    }
+
+    /// A service was removed: its storm is over, unless it comes back under its name within the hold-down.
+    pub(in crate::detect) fn remove(&mut self, index: u32, at: Timestamp) {
+        if let Some(state) = self.subject_mut(index) {
+            state.removed = state.removed.or(Some(at));
+        }
+        self.move_hold_down(index);
     }
 
     pub(in crate::detect) fn end_storm(&mut self, index: u32) {

@@ -18,6 +18,7 @@ impl OnClock for Detector {
             quotas,
             subjects,
             subject_index: _,
+            name_index: _,
             free_subjects: _,
             attempts,
             attempt_generations: _,
@@ -52,6 +53,7 @@ impl OnClock for Detector {
             counted_from,
             listing,
             task_listing: _,
+            lists_tasks: _,
             generation: _,
             counters: _,
         } = self;

@@ -7,7 +7,7 @@ use crate::detect::attempt::Attempt;
 use crate::detect::container::PlainContainer;
 use crate::detect::key::{Key, Slot};
 use crate::detect::subject::SubjectState;
-use crate::model::{Owner, Subject, SubjectKind, Timestamp};
+use crate::model::{Owner, Subject, SubjectKind, Timestamp, fnv_64};
 
 /// How many attempts of all subjects may be under way; the oldest goes first.
 const OPEN_MAX: usize = 400_000;
@@ -22,6 +22,8 @@ const LEFT_FOR: Duration = Duration::from_secs(600);
 const LEFT_MAX: usize = 100_000;
 /// Which part of the subjects is looked at for forgetting at once: so that the search costs little for each.
 const FORGET_PART: usize = 16;
+/// How many former ids of a service are known: what is told of them comes within minutes.
+const FORMER_MAX: usize = 8;
 
 impl Detector {
     pub(in crate::detect) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> u32 {
@@ -134,15 +136,65 @@ impl Detector {
         index
     }
 
-    pub(in crate::detect) fn name_service(&mut self, index: u32, name: &str, stack: Option<&str>) {
-        let Some(state) = self.subject_mut(index) else { return };
+    /// A service has this name. Where another has had it, that one was removed and this is its successor: Swarm has one
+    /// service of a name. Returns the subject that it is from now on.
+    pub(in crate::detect) fn name_service(&mut self, index: u32, name: &str, stack: Option<&str>) -> u32 {
+        let Some(state) = self.subject_mut(index) else { return index };
+        let mut index = index;
         if !name.is_empty() && state.subject.name != name {
-            state.subject.name = name.to_owned();
+            let before = fnv_64([std::mem::replace(&mut state.subject.name, name.to_owned()).as_bytes()]);
+            if self.name_index.get(&before) == Some(&index) {
+                self.name_index.remove(&before);
+            }
+            let hash = fnv_64([name.as_bytes()]);
+            let known = self.name_index.get(&hash).copied();
+            match known.filter(|known| self.subject(*known).is_some_and(|state| state.subject.name == name)) {
+                Some(known) => {
+                    self.succeed(known, index);
+                    index = known;
+                }
+                None => {
+                    self.name_index.insert(hash, index);
+                }
+            }
         }
         if let Some(stack) = stack
+            && let Some(state) = self.subject_mut(index)
             && state.subject.stack.as_deref() != Some(stack)
         {
             state.subject.stack = Some(stack.to_owned());
+        }
+        index
+    }
+
+    /// A service has come under the name of one that was removed: what is known of it by its id is the latter's.
+    fn succeed(&mut self, known: u32, new: u32) {
+        self.end_storm(new);
+        self.resolve_counts(new);
+        let Some(later) = self.subjects[new as usize].take() else { return };
+        self.resolve_minutes(new, &later.subject);
+        self.account.want(new, later.image_key, Default::default());
+        self.incidents.forget(new);
+        self.free_subjects.push(new);
+        self.subject_index.insert((later.subject.kind, later.key), known);
+        for attempt in later.open.iter().chain(&later.settled) {
+            self.attempts[*attempt as usize].subject = known;
+        }
+        let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
+        let forgotten = state.succeeded_by(&later, FORMER_MAX);
+        if let Some(key) = forgotten {
+            self.subject_index.remove(&(later.subject.kind, key));
+        }
+        let Some(failing) = later.failing else {
+            self.set_image(known, &later.image);
+            return;
+        };
+        for (cause, text) in &failing.details {
+            state.say(&self.quotas, *cause, text);
+        }
+        self.set_image(known, &later.image);
+        for failure in failing.recent {
+            self.fail(known, failure);
         }
     }
 
@@ -205,7 +257,13 @@ impl Detector {
         self.resolve_counts(index);
         let Some(state) = self.subjects[index as usize].take() else { return };
         self.resolve_minutes(index, &state.subject);
-        self.subject_index.remove(&(state.subject.kind, state.key));
+        for key in state.former.iter().chain([&state.key]) {
+            self.subject_index.remove(&(state.subject.kind, *key));
+        }
+        let hash = fnv_64([state.subject.name.as_bytes()]);
+        if self.name_index.get(&hash) == Some(&index) {
+            self.name_index.remove(&hash);
+        }
         self.account.want(index, state.image_key, Default::default());
         self.incidents.forget(index);
         if state.subject.kind == SubjectKind::SwarmService && !state.image.is_empty() {

@@ -52,7 +52,7 @@ impl Detector {
                 let (owner, image) = fact.origin.read();
                 let task = owner.swarm.unwrap_or_default();
                 let subject = self.service(&task.service_id, at);
-                self.name_service(subject, &task.service_name, owner.stack.as_deref());
+                let subject = self.name_service(subject, &task.service_name, owner.stack.as_deref());
                 self.set_image(subject, &image);
                 let slot = Slot::of_task_name(&task.task_name);
                 let node = self.node(&task.node_id);
@@ -117,6 +117,7 @@ impl Detector {
 
     pub(in crate::detect) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
         let key = Key::new(&fact.id);
+        self.lists_tasks = true;
         let subject = self.service(&fact.service_id, at);
         let index = match self.attempt_index.get(&key) {
             Some(index) => *index,
@@ -160,6 +161,7 @@ impl Detector {
         let was_under_way = !attempt.state.is_terminal() && !attempt.facts.died && !attempt.facts.logged_fatal;
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
         attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
+        let is_first = attempt.state == TaskState::Other;
         attempt.version = fact.version;
         // Its log line came first, and does not tell the slot; nor does a task of a global service that has no node yet.
         let slot = Slot::of_task(fact.slot, &fact.node_id);
@@ -191,6 +193,9 @@ impl Detector {
         }
         if matches!(fact.state, TaskState::Starting | TaskState::Running) {
             self.count_attempt(index);
+        }
+        if is_first && let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) {
+            state.see_spec(fact.spec, fact.created, &self.quotas);
         }
         if learns_slot {
             self.learn_slot(index);
@@ -236,21 +241,23 @@ impl Detector {
 
     pub(in crate::detect) fn take_service(&mut self, fact: &ServiceFact<'_>) {
         let index = self.service(&fact.id, fact.updated);
-        self.name_service(index, &fact.name, fact.stack.as_deref());
+        let index = self.name_service(index, &fact.name, fact.stack.as_deref());
         let policy = Policy {
             restart: fact.restart,
             is_job: fact.mode == Mode::Job,
             force_update: fact.force_update,
             has_memory_limit: fact.has_memory_limit,
         };
-        let listing = self.listing;
-        let began = self.began;
-        let Some(subject) = self.subject_mut(index) else { return };
+        let (listing, began, now) = (self.listing, self.began, self.now);
+        let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
         let image = ImageRef::parse(&fact.image).map(|image| ImageKey::of(&image)).unwrap_or_default();
         let is_first = subject.deployed == Timestamp::default();
         let is_other = !is_first && subject.spec_image != image;
         subject.spec_image = image;
         subject.set_policy(policy, &fact.image);
+        subject.see_listed_spec(fact.spec, fact.updated, now, &self.quotas);
+        subject.updated = Some(fact.updated);
+        subject.replicas = if let Mode::Replicated(replicas) = fact.mode { Some(replicas) } else { None };
         subject.listed = listing;
         subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
         let is_new = is_first && began.is_some_and(|began| fact.created >= began);
@@ -275,7 +282,7 @@ impl Detector {
 
     pub(in crate::detect) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
         let index = self.service(id, at);
-        self.name_service(index, name, None);
+        let index = self.name_service(index, name, None);
         match order {
             Order::Create | Order::Progress => {}
             Order::Update => {

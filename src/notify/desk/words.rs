@@ -31,8 +31,12 @@ pub(super) fn title(kind: AlertKind, storms: &[&Case], now: Timestamp) -> String
 fn one(kind: AlertKind, case: &Case, now: Timestamp) -> String {
     let storm = &case.storm;
     let name = &storm.subject.name;
-    let times =
-        format!("{} failures in {}", storm.failed, span_in_words(storm.ended.unwrap_or(now).since(storm.onset)));
+    let span = span_in_words(storm.ended.unwrap_or(now).since(storm.onset));
+    let times = match storm.exact {
+        true => format!("{} failures in {span}", storm.failed),
+        false => format!("{} failures, since before {}", storm.failed_in_words(), moment(storm.onset)),
+    };
+    let slots = storm.slots_in_words().map(|slots| format!("; {slots}")).unwrap_or_default();
     match kind {
         AlertKind::Subsided if case.why.is_empty() => format!("{name} fails no more ({}, {times})", storm.cause),
         AlertKind::Subsided => format!("{name}: {} ({}, {times})", case.why, storm.cause),
@@ -40,7 +44,7 @@ fn one(kind: AlertKind, case: &Case, now: Timestamp) -> String {
         AlertKind::Quarantine => format!("squall holds {name} ({}, {times})", storm.cause),
         AlertKind::Release => format!("{name} is no longer held ({}, {times})", storm.cause),
         AlertKind::CauseChanged => format!("{name} storms for another reason: {} ({times})", storm.cause),
-        _ => format!("{name} storms on {}: {}, {times}", nodes(&[case]), storm.cause),
+        _ => format!("{name} storms on {}: {}, {times}{slots}", nodes(&[case]), storm.cause),
     }
 }
 

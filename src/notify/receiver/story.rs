@@ -151,7 +151,7 @@ pub(super) fn storm_in_full(alert: &Alert, storm: &AlertStorm) -> Block {
     if !place.is_empty() {
         first.push(span(Tone::Plain, place));
     }
-    let when = format!("{}, {}", text::since(storm.onset, storm.ended, alert.at), text::frequency(storm));
+    let when = format!("{}, {}", text::since(storm.onset, storm.ended, storm.exact, alert.at), text::frequency(storm));
     let detail = text::short(&storm.detail, DETAIL_MAX);
     let why = if detail.is_empty() {
         labelled("Why:", Tone::Plain, storm.cause.as_str().to_owned())
@@ -183,7 +183,7 @@ fn storm_in_a_line(alert: &Alert, storm: &AlertStorm) -> Line {
     if !nodes.is_empty() {
         let _ = write!(place, " on {nodes}");
     }
-    let since = text::since(storm.onset, storm.ended, alert.at);
+    let since = text::since(storm.onset, storm.ended, storm.exact, alert.at);
     // What each try costs; the pace is said already.
     let cost = match storm.severity {
         Severity::Critical if storm.ended.is_none() => {

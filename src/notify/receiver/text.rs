@@ -119,13 +119,16 @@ fn formatted(at: Timestamp, format: &str) -> String {
     }
 }
 
-/// `since 14:02 UTC (23 min)`, `from 14:02 to 14:25 UTC (23 min)`; with the day where that is not the day of `at`.
-pub(super) fn since(onset: Timestamp, ended: Option<Timestamp>, at: Timestamp) -> String {
+/// `since 14:02 UTC (23 min)`, `from 14:02 to 14:25 UTC (23 min)`; with the day if that is not the day of `at`. A storm
+/// that began before it was seen reads `before 14:02 UTC`.
+pub(super) fn since(onset: Timestamp, ended: Option<Timestamp>, exact: bool, at: Timestamp) -> String {
     let moment = |time: Timestamp| {
         let is_today = formatted(time, "%Y-%m-%d") == formatted(at, "%Y-%m-%d");
         if is_today { formatted(time, "%H:%M") } else { day_and_time(time) }
     };
     match ended {
+        None if !exact => format!("before {} UTC", moment(onset)),
+        Some(end) if !exact => format!("from before {} to {} UTC", moment(onset), moment(end)),
         None => format!("since {} UTC ({})", moment(onset), span_in_words(at.since(onset))),
         Some(end) => format!("from {} to {} UTC ({})", moment(onset), moment(end), span_in_words(end.since(onset))),
     }
@@ -190,12 +193,13 @@ mod tests {
     fn times_are_said_in_utc() {
         let at = |text: &str| Timestamp::parse(text).expect("a time");
         let now = at("2026-11-20T14:25:00Z");
-        assert_eq!(since(at("2026-11-20T14:02:00Z"), None, now), "since 14:02 UTC (23 min)");
-        assert_eq!(since(at("2026-11-18T14:02:00Z"), None, now), "since 2026-11-18 14:02 UTC (2 d)");
+        assert_eq!(since(at("2026-11-20T14:02:00Z"), None, true, now), "since 14:02 UTC (23 min)");
+        assert_eq!(since(at("2026-11-18T14:02:00Z"), None, true, now), "since 2026-11-18 14:02 UTC (2 d)");
         let ended = Some(at("2026-11-20T14:03:00Z"));
-        assert_eq!(since(at("2026-11-20T14:02:00Z"), ended, now), "from 14:02 to 14:03 UTC (60 s)");
+        assert_eq!(since(at("2026-11-20T14:02:00Z"), ended, true, now), "from 14:02 to 14:03 UTC (60 s)");
         // A clock that is ahead.
-        assert_eq!(since(at("2026-11-20T14:26:00Z"), None, now), "since 14:26 UTC (0 s)");
+        assert_eq!(since(at("2026-11-20T14:02:00Z"), None, false, now), "before 14:02 UTC");
+        assert_eq!(since(at("2026-11-20T14:26:00Z"), None, true, now), "since 14:26 UTC (0 s)");
     }
 
     #[test]

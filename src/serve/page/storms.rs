@@ -40,8 +40,8 @@ fn row(storm: &Storm, now: Timestamp) -> Markup {
                     span .sub { (origin(storm)) }
                 }
                 td data-label="Cause" { (cause(storm.cause)) }
-                td data-label="Began" { (moment(storm.onset, now)) }
-                td .num data-label="Failed" { (grouped(storm.failed)) span .sub { "of " (grouped(storm.attempts)) } }
+                td data-label="Began" { @if !storm.exact { "before " } (moment(storm.onset, now)) }
+                td .num data-label="Failed" { @if !storm.exact { ">= " } (grouped(storm.failed)) span .sub { "of " (grouped(storm.attempts)) } }
                 td .num data-label="Per min" { (pace(storm.attempts_per_min)) }
                 td .nodes data-label="Nodes" { (nodes(&storm.nodes)) }
                 td data-label="Cost" class=(if storm.pulls && !is_held { "cost spends" } else { "cost" }) {
