@@ -47,7 +47,7 @@ pub(super) struct SubjectState {
     /// When it was last changed, as listings tell.
     pub(super) updated: Option<Timestamp>,
     /// How many replicas it wants, where it is replicated and a listing told.
-    pub(super) replicas: Option<u64>,
+    pub(super) replicas: Option<u32>,
     /// The specification that its newest attempt was made from, and the one that its listing tells.
     pub(super) specs: Specs,
     /// When it was removed; a service that comes under its name within the hold-down continues it.

@@ -237,6 +237,7 @@ impl Detector {
             .filter(|slot| slot.last >= run.since())
             .filter_map(|slot| slot.slot.number())
             .collect();
+        let is_all = state.replicas.is_some_and(|replicas| slots.len() as u64 >= u64::from(replicas));
         Some(Storm {
             id: format!("{:016x}", episode.id),
             subject: state.subject.clone(),
@@ -258,7 +259,7 @@ impl Detector {
             pinned,
             pulls,
             nodes: self.node_names(run.nodes()),
-            slots: slots.into_iter().take(SLOTS_MAX).collect(),
+            slots: if is_all { Vec::new() } else { slots.into_iter().take(SLOTS_MAX).collect() },
             replicas: state.replicas,
             // An attempt that asks nothing makes no pace of what was asked before it.
             spend: Some(spend.at_pace(attempts, if pulls { attempts_per_min } else { 0.0 })),

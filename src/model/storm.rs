@@ -55,13 +55,13 @@ pub struct Storm {
     pub pulls: bool,
     /// The nodes that attempts failed on, by name where it is known, at most 100.
     pub nodes: Vec<String>,
-    /// The slots that attempts failed in, the lowest 20; empty for what has no numbered slots, as a global service,
-    /// whose nodes name them.
+    /// The slots that attempts failed in, the lowest 20; empty where all of them fail, and for a global service, whose
+    /// nodes name them.
     #[serde(default)]
     pub slots: Vec<u64>,
     /// How many slots a replicated service wants, where a listing told.
     #[serde(default)]
-    pub replicas: Option<u64>,
+    pub replicas: Option<u32>,
     /// What the attempts cost at the registry; null where that was not accounted.
     pub spend: Option<Spend>,
     /// The one next step.
@@ -106,7 +106,7 @@ impl Storm {
 
     /// Which slots fail where others do not: `slot 7 of 20 fails, on node2`.
     pub fn slots_in_words(&self) -> Option<String> {
-        let replicas = self.replicas.filter(|replicas| (self.slots.len() as u64) < *replicas)?;
+        let replicas = self.replicas?;
         let named: Vec<String> = self.slots.iter().take(SLOTS_NAMED_MAX).map(u64::to_string).collect();
         let (slots, fail) = match self.slots.len() {
             0 => return None,

@@ -257,7 +257,10 @@ impl Detector {
         subject.set_policy(policy, &fact.image);
         subject.see_listed_spec(fact.spec, fact.updated, now, &self.quotas);
         subject.updated = Some(fact.updated);
-        subject.replicas = if let Mode::Replicated(replicas) = fact.mode { Some(replicas) } else { None };
+        subject.replicas = match fact.mode {
+            Mode::Replicated(replicas) => Some(u32::try_from(replicas).unwrap_or(u32::MAX)),
+            Mode::Global | Mode::Job | Mode::Other => None,
+        };
         subject.listed = listing;
         subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
         let is_new = is_first && began.is_some_and(|began| fact.created >= began);
