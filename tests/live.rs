@@ -696,6 +696,10 @@ fn watch_outlives_its_daemon_and_says_what_it_missed() {
     assert_eq!(watch.notices("onset").len(), 1, "a known storm is not said again: {}", watch.words());
     assert_eq!(watch.notices("subsided").len(), 0);
     assert_eq!(watch.terminate(), Some(0));
+    let mut command = squall(&daemon.host(), &["report", "--format", "json"]);
+    let output = command.env("STATE_DIRECTORY", dir.path().join("state")).output().unwrap();
+    let kept = report(&output)["gaps"].as_array().map_or(0, Vec::len);
+    assert_eq!(kept, 1, "the journal has the gap: {}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// The try that was under way fails a moment after its service was removed.

@@ -203,7 +203,7 @@ pub struct Totals {
     pub sweep_secs_sum: f64,
     /// How many of them took at most so many seconds: each bound, and the count of those up to it.
     pub sweep_secs: Vec<(f64, u64)>,
-    /// News for alerts that were dropped, because too much waited; the list of all storms makes up for them.
+    /// News of gaps and of squall's own trouble that was dropped because too much waited. Storms and quarantines are never dropped.
     pub news_dropped: u64,
     /// How long after its time the last event came, in seconds, where one came.
     pub event_lag_secs: Option<f64>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Said, Session, State};
 use crate::daemon::plan::Plan;
 use crate::daemon::sensor::Sensors;
+use crate::journal::Entry;
 use crate::model::{ClockStep, Gap, OnClock, Timestamp, on_clock};
 
 /// A shorter span of which no event is missing is no gap. What the Swarm did in a longer one is not known: it keeps the
@@ -230,6 +231,9 @@ impl State {
 
     fn keep_gap(&mut self, gap: Gap) {
         self.tally.gap(&gap);
+        if let Some(response) = &self.response {
+            response.journal.note(Entry::Gap { origin: self.info.name.clone(), gap: gap.clone() });
+        }
         self.sight.keep(gap);
     }
 }
