@@ -1429,8 +1429,6 @@ fn without_docker_a_sentence_names_the_socket() {
     }
     assert_one_sentence(&squall(&host, &["status"]).output().unwrap(), socket.to_str().unwrap());
     assert_one_sentence(&squall(&host, &["report", "--state-dir", state]).output().unwrap(), "no journal");
-    let watch = squall(&host, &["watch", "--enforce", "--state-dir", state]).output().unwrap();
-    assert_one_sentence(&watch, socket.to_str().unwrap());
 }
 
 #[test]

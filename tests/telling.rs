@@ -25,7 +25,7 @@ use support::fake_swarm::{Behaviour, FakeSwarm, healthy_spec, looping_spec};
 use tempfile::TempDir;
 
 /// What a test waits for comes within a few seconds; the rest is for a slow machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(100);
 /// Restart loops as fast as the tests want them.
 const FAST: Duration = Duration::from_millis(200);
 /// Messages follow each other as fast as they may.
