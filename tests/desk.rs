@@ -597,6 +597,18 @@ fn a_silenced_storm_is_told_in_the_summary_at_the_silences_end() {
 }
 
 #[test]
+fn a_silenced_storm_is_told_at_once_when_its_silence_is_taken_away() {
+    let mut stage = Stage::silenced(&[("move", "*", Duration::ZERO, HOUR), ("night", "b", Duration::ZERO, HOUR)]);
+    stage.begin("a", Cause::Mount);
+    stage.begin("b", Cause::AppExit);
+    assert!(stage.pass(MIN).is_empty());
+    let mut settings = stage.settings.clone();
+    settings.silences.remove(0);
+    stage.desk.set_settings(stage.now, settings);
+    assert_eq!(named(&stage.pass(SEC)), names(&["a"]), "the other silence goes on");
+}
+
+#[test]
 fn what_began_and_ended_within_a_silence_is_in_its_summary() {
     let mut stage = Stage::silenced(&[("move", "*", Duration::ZERO, HOUR)]);
     stage.begin("a", Cause::Mount);

@@ -645,6 +645,30 @@ fn what_waits_for_the_leader_is_looked_at_when_this_node_becomes_it() {
     assert_eq!(lab.step(), Some(Action::Quarantine));
 }
 
+#[test]
+fn a_storm_that_was_refused_is_looked_at_again_when_the_settings_are_others() {
+    let mut lab = looping(Response::Pause);
+    with_settings(&mut lab, Settings { act: false, ..acting() });
+    assert_eq!(lab.refusal(), Refusal::NotEnforced);
+    assert_eq!(lab.responder.next_deadline(), None);
+    lab.responder.set_settings(lab.now, acting());
+    assert_eq!(lab.responder.due(lab.now), [lab.id()]);
+    assert_eq!(lab.permit().decision().action, Action::Quarantine);
+}
+
+#[test]
+fn other_settings_give_no_new_hour_of_actions_unless_their_number_is_another() {
+    let settings = Settings { actions_per_hour: NonZeroU32::MIN, ..acting() };
+    let mut lab = Lab::new(settings.clone(), &json!({"Replicated": {"Replicas": 1}}), Response::ScaleToZero);
+    lab.responder.remember(lab.now, &[a_decision("another", Action::Probe, lab.now)], &[]);
+    lab.loops(&[(1, "n1")]);
+    assert_eq!(lab.refusal(), Refusal::ActionBudget);
+    lab.responder.set_settings(lab.now, Settings { held_min: 5, ..settings });
+    assert_eq!(lab.refusal(), Refusal::ActionBudget);
+    lab.responder.set_settings(lab.now, acting());
+    assert_eq!(lab.permit().decision().action, Action::Quarantine);
+}
+
 // What is done.
 
 #[test]

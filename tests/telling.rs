@@ -209,10 +209,22 @@ impl Watch {
         self.child.wait().unwrap();
     }
 
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Has it read its settings again, and waits until it has said these words of them.
+    #[track_caller]
+    fn reload(&mut self, words: &str) {
+        let before = self.words().len();
+        self.signal("-HUP");
+        self.until(words, |watch| watch.words()[before..].contains(words));
+    }
+
     #[track_caller]
     fn terminate(&mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         let until = Instant::now() + Duration::from_secs(15);
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "it does not end after SIGTERM: {}", self.words());
@@ -983,6 +995,108 @@ fn a_receiver_gets_no_more_a_minute_than_it_asked_for() {
         watch.until("it is told", |_| stand.listener.got("all").len() > number);
     }
     assert_eq!(stand.listener.got("few").len(), 2);
+    watch.terminate();
+}
+
+// --- Other settings ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_receiver_that_is_added_gets_the_next_alert_after_a_hangup() {
+    let stand = Stand::new();
+    let mut watch = stand.watch(&format!("{AT_ONCE}{}", stand.webhook("old")));
+    stand.add_loop("a", &[]);
+    let got = |part: &str| named(&stand.listener.alerts(part));
+    watch.until("the first is told", |_| got("old").contains("a"));
+    stand.config(&format!("{AT_ONCE}{}{}", stand.webhook("old"), stand.webhook("new")));
+    watch.reload("the settings were read again changed=\"receiver\"\n");
+    stand.add_loop("b", &[]);
+    watch.until("both are told of the second", |_| got("old").contains("b") && got("new").contains("b"));
+    let onsets = kinds(&stand.listener.alerts("old")).iter().filter(|kind| **kind == "onset").count();
+    assert!(onsets <= 2, "nothing is told again: {:?}", kinds(&stand.listener.alerts("old")));
+    watch.reload("the settings were read again changed=\"nothing\"\n");
+    watch.terminate();
+}
+
+#[test]
+fn the_first_receiver_that_is_added_hears_of_what_storms_by_then() {
+    let stand = Stand::new();
+    let mut watch = stand.watch(AT_ONCE);
+    stand.add_loop("a", &[]);
+    watch.until("it storms", |watch| !watch.notices("onset").is_empty());
+    stand.config(&format!("{AT_ONCE}{}", stand.webhook("ops")));
+    watch.reload("the settings were read again");
+    watch.until("it is told", |_| named(&stand.listener.alerts("ops")).contains("a"));
+    watch.terminate();
+}
+
+#[test]
+fn an_alert_that_waits_arrives_when_its_receiver_has_another_url() {
+    let stand = Stand::new();
+    let config = |part: &str| {
+        format!("{AT_ONCE}{}", receiver("ops", "webhook", &format!("url = \"{}\"\n", stand.listener.url(part))))
+    };
+    stand.listener.refuse("away", 503);
+    stand.add_loop("a", &[]);
+    let mut watch = stand.watch(&config("away"));
+    watch.until("it is tried", |_| !stand.listener.got("away").is_empty() && stand.waiting() == 1);
+    let id = stand.listener.alerts("away")[0]["id"].clone();
+    stand.config(&config("here"));
+    watch.reload("the settings were read again");
+    watch.until("it arrives", |_| stand.listener.alerts("here").iter().any(|alert| alert["id"] == id));
+    watch.until("nothing waits", |_| stand.waiting() == 0);
+    stand.config(AT_ONCE);
+    watch.reload("the settings were read again");
+    watch.terminate();
+}
+
+#[test]
+fn a_mistake_in_the_settings_at_a_hangup_keeps_the_old_ones() {
+    let stand = Stand::new();
+    let mut watch = stand.watch(&format!("{AT_ONCE}{}", stand.webhook("ops")));
+    watch.address();
+    for (text, keys) in [
+        (
+            "[alert]\nwait = \"s3cret\"\nspacing = \"s3cret\"\n",
+            &["toml:2:8: alert.wait", "toml:3:11: alert.spacing"][..],
+        ),
+        (
+            "[[receiver]]\nname = \"ops\"\ntype = \"slack\"\nsecret = { file = \"/nowhere\" }\n",
+            &["[[receiver]] ops: secret"],
+        ),
+        ("s3cret", &["toml:1:", "not TOML"]),
+    ] {
+        stand.config(text);
+        watch.reload("the old settings stay");
+        let words = watch.words();
+        assert!(keys.iter().all(|key| words.contains(key)), "{keys:?}: {words}");
+        assert!(!words.contains("s3cret"), "{words}");
+    }
+    fs::remove_file(stand.path("squall.toml")).unwrap();
+    watch.reload("the old settings stay");
+    stand.add_loop("a", &[]);
+    watch.until("the old receiver is told", |_| named(&stand.listener.alerts("ops")).contains("a"));
+    watch.terminate();
+    assert_eq!(watch.child.try_wait().unwrap().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_response_that_is_changed_applies_to_a_storm_that_goes_on() {
+    let stand = Stand::new();
+    stand.add_loop("a", &[]);
+    let mut watch = stand.watch("");
+    let says = |watch: &Watch, response: &str, refusal: &str| {
+        let decisions = watch.notices("decision");
+        decisions.iter().any(|line| line["decision"]["response"] == response && line["decision"]["refusal"] == refusal)
+    };
+    watch.until("it observes", |watch| says(watch, "observe", "observe"));
+    stand.config("[respond]\nresponse = \"pause\"\nallow = [\"*\"]\n[detect]\nfailures = 7\n");
+    watch.reload("the settings were read again changed=\"respond\" needs_restart=\"detect\"\n");
+    watch.until("it would pause", |watch| says(watch, "pause", "not-enforced"));
+    stand.config("[respond]\nact = true\nresponse = \"pause\"\nallow = [\"*\"]\n");
+    watch.reload("acting on storms");
+    watch.until("it pauses", |watch| {
+        watch.notices("settlement").iter().any(|line| line["settlement"]["outcome"] == "done")
+    });
     watch.terminate();
 }
 

@@ -77,6 +77,11 @@ impl Meter {
         Self { registries, watched_since: None, known: BTreeMap::new() }
     }
 
+    /// Goes by other terms from now on; what was counted and answered stays.
+    pub fn set_registries(&mut self, registries: Registries) {
+        self.registries = registries;
+    }
+
     /// It is counted since then: what was pulled before may be squall's own Swarm's, and counts as others'.
     pub fn watch_since(&mut self, since: Timestamp) {
         self.watched_since = Some(since);

@@ -32,6 +32,8 @@ pub(super) enum Command {
     /// Look once at a live Docker: storms now
     Audit(Audit),
     /// The daemon: say each storm's onset, change of cause and end
+    ///
+    /// On SIGHUP it reads its settings again; if anything in them is wrong, the old ones stay.
     Watch(Watch),
     /// Look on, live: storms, what is held, registries; it changes nothing
     Top(Top),

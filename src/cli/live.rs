@@ -1,11 +1,13 @@
 //! What the commands that talk to a live Docker share.
 
+use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use reqwest::Url;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{Daemon, Docker, Journal as Flags};
 use super::render::printable;
@@ -13,7 +15,7 @@ use crate::config::{Config, ConfigError, Mistake, Source};
 use crate::{daemon, journal};
 
 /// One thread: the work is waiting.
-pub(super) fn runtime() -> std::io::Result<Runtime> {
+pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
@@ -89,7 +91,6 @@ pub(super) fn complain(text: &str) {
 
 /// Waits for Ctrl-C or SIGTERM.
 pub(super) async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
     let terminate = async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminate) => drop(terminate.recv().await),
@@ -100,4 +101,19 @@ pub(super) async fn stop_signal() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
     }
+}
+
+/// SIGHUP from now on; it ends the process no more.
+///
+/// # Errors
+/// If the system refuses it.
+pub(super) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}
+
+/// Waits until the terminal that squall was started at is gone.
+pub(super) async fn terminal_gone() {
+    let hangups = io::stdin().is_terminal().then(hangups);
+    let Some(Ok(mut hangups)) = hangups else { return std::future::pending().await };
+    while hangups.recv().await.is_some() && io::stdin().is_terminal() {}
 }

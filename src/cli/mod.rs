@@ -13,6 +13,7 @@ mod lint;
 mod live;
 mod man;
 mod record;
+mod reload;
 mod render;
 mod replay;
 mod report;

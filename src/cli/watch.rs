@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Watch as Command, WatchFormat, Whom};
 use super::exit::Exit;
 use super::live;
+use super::reload::Reload;
 use super::render::printable;
-use crate::config::{Config, Enforce, LogSource};
+use crate::config::{Config, ConfigError, Enforce, LogSource};
 use crate::daemon::{Role, Said, Teller, await_docker, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
@@ -47,8 +48,9 @@ pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Ex
     live::runtime()?.block_on(watch(command, config))
 }
 
-async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
-    let (mut config, source) = Config::read(config)?;
+/// The settings of the file, with the flags before them, if a watch may go by them.
+pub(super) fn settings(command: &Command, path: Option<&Path>) -> Result<Config, ConfigError> {
+    let (mut config, source) = Config::read(path)?;
     command.daemon.apply(&mut config);
     if let Some(whom) = command.enforce {
         config.respond.act = true;
@@ -58,9 +60,27 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     }
     config.respond.response = command.response.unwrap_or(config.respond.response);
     live::check(&config, &source, &command.journal)?;
+    Ok(config)
+}
+
+/// Says on which storms squall acts, if it acts.
+pub(super) fn say_acting(config: &Config) {
+    if config.respond.act {
+        warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
+    }
+}
+
+async fn watch(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {
+    let config = settings(command, path)?;
     let journal = live::journal(&config, &command.journal)?;
     // One for all of the time: a signal that comes between two of them would be lost.
-    let stop = live::stop_signal();
+    let hangups = live::hangups()?;
+    let stop = async {
+        tokio::select! {
+            () = live::stop_signal() => {}
+            () = live::terminal_gone() => {}
+        }
+    };
     tokio::pin!(stop);
     let say = |why: &str| error!(why = %printable(why), "Docker is away: squall waits for it");
     let session = tokio::select! {
@@ -84,9 +104,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     if *session.log() == LogSource::Nowhere && config.log.source == LogSource::Journal {
         warn!("dockerd's log is not read: name it with --log FILE, or a failed pull has no cause but pull-failed");
     }
-    if config.respond.act {
-        warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
-    }
+    say_acting(&config);
     let teller = Teller::start(&config, &session.info().name, &journal.dir).await?;
     if let Some(address) = teller.address() {
         info!(url = %format!("http://{address}"), "status page, metrics and API");
@@ -98,6 +116,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
     session.respond_to_storms(config.respond.settings(), journal.clone()).await;
     session.meter_budgets(&config, &journal).await;
     session.tell_supervisor();
+    let reload = Reload { command, path, config, session: &session, teller: &teller, journal: &journal };
     let is_json = command.format == WatchFormat::Json;
     let mut has_reader = true;
     let mut say = |said: Said| {
@@ -111,6 +130,7 @@ async fn watch(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         () = session.run(None, &mut say) => anyhow::bail!("the readers of events and log have ended"),
         () = teller.follow(&session) => {}
         () = describe(teller.shown()) => {}
+        () = reload.on(hangups) => {}
         () = &mut stop => {}
     }
     stopping();
@@ -133,7 +153,9 @@ fn start_log() {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // A terminal that is gone takes no line, and no complaint about that either.
+        .log_internal_errors(false);
     // Only a second subscriber in one process could fail.
     let _ = subscriber.try_init();
 }

@@ -229,6 +229,18 @@ impl Session {
         state.purse = Some(purse);
     }
 
+    /// Goes by other settings for responses and registries from now on; what registries have answered is kept.
+    pub async fn reload(&self, config: &Config, journal: &Journal) {
+        let now = self.state().clock.now();
+        let readings = journal.readings(Span { from: now.minus(DAY), to: now }).await;
+        let mut state = self.state();
+        if let Some(response) = &mut state.response {
+            response.responder.set_settings(now, config.respond.settings());
+        }
+        state.detector.set_registries(config.registries());
+        state.purse = Some(Purse::start(config, &readings));
+    }
+
     /// Tells the service manager from now on, where there is one, that it looks and that its loop turns over.
     pub fn tell_supervisor(&self) {
         self.state().supervisor = Some(Supervisor::of_environment());

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,9 +19,7 @@ use super::opened::Opened;
 use super::session::{Said, Session};
 use crate::config::{Config, Mistakes, Serve};
 use crate::model::{Check, OnClock as _, Status, Timestamp};
-use crate::notify::{
-    Content, Courier, Desk, Heard, Memory, News, Outbox, Part, Receiver, Sender, SenderError, Settings,
-};
+use crate::notify::{Content, Courier, Desk, Heard, News, Outbox, Part, Receiver, Sender, SenderError, Settings};
 use crate::serve::{self, ServeError, Server};
 
 /// The outbox, below the state directory.
@@ -52,12 +50,22 @@ const NAP_MIN: Duration = Duration::from_millis(50);
 pub struct Teller {
     inbox: Arc<Inbox>,
     news: mpsc::Sender<News>,
+    changes: mpsc::Sender<Change>,
     dropped: Arc<AtomicU64>,
     status: watch::Sender<Arc<Status>>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
     address: Option<SocketAddr>,
-    has_receivers: bool,
+    has_receivers: AtomicBool,
+}
+
+/// Other settings for the thread.
+#[derive(Debug)]
+struct Change {
+    desk: Settings,
+    receivers: Vec<Receiver>,
+    /// Hears when they apply.
+    done: oneshot::Sender<()>,
 }
 
 /// Why nobody can be told, or nothing shown.
@@ -80,17 +88,19 @@ pub enum TellerError {
 /// What the thread works with.
 struct Work {
     inbox: Arc<Inbox>,
-    desk: Settings,
+    desk: Desk,
+    clock: WallClock,
     receivers: Vec<Receiver>,
     sender: Sender,
+    outbox_dir: PathBuf,
     outbox: Option<Arc<Outbox>>,
-    memory: Memory,
     content: Content,
     trouble: Option<String>,
     dead_man: Option<(SecretString, Duration)>,
     serve: Option<serve::Settings>,
     is_default_address: bool,
     news: mpsc::Receiver<News>,
+    changes: mpsc::Receiver<Change>,
     dropped: Arc<AtomicU64>,
     status: watch::Receiver<Arc<Status>>,
     stop: watch::Receiver<bool>,
@@ -105,33 +115,32 @@ impl Teller {
     pub async fn start(config: &Config, node: &str, state_dir: &Path) -> Result<Self, TellerError> {
         let Opened { receivers, silences, dead_man, serve } = Opened::of(config).map_err(Mistakes::from)?;
         let has_receivers = !receivers.is_empty();
-        let dir = state_dir.join(OUTBOX);
+        let outbox_dir = state_dir.join(OUTBOX);
         // Without receivers nothing waits, and no directory is needed.
-        let (outbox, trouble) = match has_receivers.then(|| Outbox::open(&dir)) {
-            Some(Ok(outbox)) => (Some(Arc::new(outbox)), None),
-            Some(Err(error)) => (None, Some(error.to_string())),
-            None => (None, None),
-        };
+        let (outbox, trouble) = if has_receivers { open(&outbox_dir) } else { (None, None) };
         let content = outbox.as_ref().map(|outbox| outbox.load()).unwrap_or_default();
         let memory = outbox.as_ref().map(|outbox| outbox.recall()).unwrap_or_default();
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
+        let (change_sender, changes) = mpsc::channel(1);
         let (status_sender, status) = watch::channel(Arc::new(Status::default()));
         let (stop_sender, stop) = watch::channel(false);
         let dropped = Arc::new(AtomicU64::new(0));
         let inbox = Arc::new(Inbox::default());
         let work = Work {
             inbox: Arc::clone(&inbox),
-            desk: config.alert.settings(node.to_owned(), silences),
+            desk: Desk::new(config.alert.settings(node.to_owned(), silences), wall_clock(), memory),
+            clock: WallClock::now(),
             receivers,
             sender: Sender::new()?,
+            outbox_dir,
             outbox,
-            memory,
             content,
             trouble,
             dead_man,
             serve,
             is_default_address: config.serve.listen == Serve::default().listen,
             news,
+            changes,
             dropped: Arc::clone(&dropped),
             status,
             stop,
@@ -145,14 +154,33 @@ impl Teller {
         let teller = Self {
             inbox,
             news: news_sender,
+            changes: change_sender,
             dropped,
             status: status_sender,
             stop: stop_sender,
             thread: Some(thread),
             address,
-            has_receivers,
+            has_receivers: AtomicBool::new(has_receivers),
         };
         Ok(teller)
+    }
+
+    /// Goes by other receivers, silences and times of alerts from now on; what is told goes on where it is. What is served,
+    /// and the dead man, stay as they are.
+    ///
+    /// # Errors
+    /// If a secret cannot be read; nothing is changed then.
+    pub async fn reload(&self, config: &Config, node: &str) -> Result<(), Mistakes> {
+        let Opened { receivers, silences, .. } = Opened::of(config).map_err(Mistakes::from)?;
+        let has_receivers = !receivers.is_empty();
+        let (done, is_done) = oneshot::channel();
+        let change = Change { desk: config.alert.settings(node.to_owned(), silences), receivers, done };
+        // A thread that has ended tells nothing any more.
+        if self.changes.send(change).await.is_ok() {
+            let _ = is_done.await;
+        }
+        self.has_receivers.store(has_receivers, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Where status page, metrics and API are.
@@ -170,7 +198,7 @@ impl Teller {
         let trouble = |part, why: &str| News::Trouble { part, why: why.to_owned() };
         let news = match said {
             Said::Case(transition) => {
-                if self.has_receivers {
+                if self.has_receivers() {
                     let steps = BTreeSet::from([transition.step]);
                     self.inbox.put(Heard { case: Arc::clone(&transition.case), steps });
                 }
@@ -195,8 +223,14 @@ impl Teller {
         let mut leads = None;
         let mut has_listed = false;
         let mut failing = BTreeSet::new();
+        let mut had_receivers = self.has_receivers();
         loop {
             let began = Instant::now();
+            let has_receivers = self.has_receivers();
+            if has_receivers != had_receivers {
+                // While there are none, the desk hears nothing.
+                (leads, has_listed, had_receivers) = (None, false, has_receivers);
+            }
             let leads_now = session.leads();
             // What finds no room is said again: without it nothing is ever told.
             if leads_now != leads && self.pass(News::Leads(leads_now.unwrap_or(false))) {
@@ -215,7 +249,7 @@ impl Teller {
             }
             let is_at_rest = status.storms.is_empty() && status.quarantines.is_empty();
             self.status.send_replace(Arc::new(status));
-            if self.has_receivers && figures_at <= began {
+            if has_receivers && figures_at <= began {
                 figures_at = began + FIGURES_EVERY;
                 self.refresh(session, figures_at).await;
             }
@@ -253,11 +287,23 @@ impl Teller {
 
     /// Whether it found room.
     fn pass(&self, news: News) -> bool {
-        let is_taken = !self.has_receivers || self.news.try_send(news).is_ok();
+        let is_taken = !self.has_receivers() || self.news.try_send(news).is_ok();
         if !is_taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         is_taken
+    }
+
+    fn has_receivers(&self) -> bool {
+        self.has_receivers.load(Ordering::Relaxed)
+    }
+}
+
+/// Opens the outbox; if it cannot be opened, says why.
+fn open(dir: &Path) -> (Option<Arc<Outbox>>, Option<String>) {
+    match Outbox::open(dir) {
+        Ok(outbox) => (Some(Arc::new(outbox)), None),
+        Err(error) => (None, Some(error.to_string())),
     }
 }
 
@@ -279,19 +325,9 @@ impl Work {
             None => None,
         };
         let _ = tell.send(Ok(server.as_ref().map(Server::address)));
-        if let Some(why) = &self.trouble {
-            tracing::error!(why, "the outbox cannot be written: alerts wait in memory");
-        }
-        if self.content.damaged > 0 {
-            tracing::warn!(files = self.content.damaged, "alerts in the outbox cannot be read: they are set aside");
-        }
-        let courier = Courier::new(
-            std::mem::take(&mut self.receivers),
-            self.outbox.clone(),
-            std::mem::take(&mut self.content.waiting),
-            self.sender.clone(),
-            wall_clock,
-        );
+        self.say_how_the_outbox_is();
+        let receivers = std::mem::take(&mut self.receivers);
+        let mut courier = self.courier(receivers);
         let mut stop = self.stop.clone();
         let mut stopped = self.stop.clone();
         let is_stopped = async move {
@@ -306,40 +342,88 @@ impl Work {
         let dead_man = ping(self.dead_man.take(), self.sender.clone(), shown.subscribe());
         tokio::select! {
             _ = stop.wait_for(|is| *is) => {}
-            () = self.tell(&courier, &shown) => {}
-            () = courier.run() => {}
+            () = self.tell_and_deliver(&mut courier, &shown) => {}
             () = serve => {}
             () = dead_man => {}
         }
         courier.flush(FLUSH_LIMIT).await;
     }
 
-    /// Hears news, tells alerts, and puts together what is shown.
-    async fn tell(&mut self, courier: &Courier, shown: &watch::Sender<Arc<Status>>) {
-        let mut desk = Desk::new(self.desk.clone(), wall_clock(), std::mem::take(&mut self.memory));
-        let mut clock = WallClock::now();
-        let mut refresh_at = Instant::now() + REFRESH_EVERY;
-        let mut has_trouble = false;
+    fn say_how_the_outbox_is(&mut self) {
         if let Some(why) = self.trouble.clone() {
-            has_trouble = true;
-            desk.hear(wall_clock(), News::Trouble { part: Part::Outbox, why });
+            tracing::error!(why, "the outbox cannot be written: alerts wait in memory");
+            self.desk.hear(wall_clock(), News::Trouble { part: Part::Outbox, why });
         }
+        if self.content.damaged > 0 {
+            tracing::warn!(files = self.content.damaged, "alerts in the outbox cannot be read: they are set aside");
+        }
+    }
+
+    /// A courier with what waits in the outbox.
+    fn courier(&mut self, receivers: Vec<Receiver>) -> Courier {
+        let waiting = std::mem::take(&mut self.content.waiting);
+        Courier::new(receivers, self.outbox.clone(), waiting, self.sender.clone(), wall_clock)
+    }
+
+    /// Tells and delivers, and goes by other settings as they come.
+    async fn tell_and_deliver(&mut self, courier: &mut Courier, shown: &watch::Sender<Arc<Status>>) {
         loop {
-            if let Some(step) = clock.step() {
-                desk.step(step);
+            let change = {
+                let run = courier.run();
+                tokio::pin!(run);
+                let change = tokio::select! {
+                    change = self.tell(courier, shown) => change,
+                    () = &mut run => None,
+                };
+                let Some(change) = change else { return };
+                courier.rest();
+                // A try that takes longer is made again.
+                let _ = tokio::time::timeout(FLUSH_LIMIT, run).await;
+                change
+            };
+            self.change(change, courier);
+        }
+    }
+
+    /// Goes by other settings. What waits in the outbox for a receiver that is new is delivered, as after a start.
+    fn change(&mut self, change: Change, courier: &mut Courier) {
+        let Change { desk, receivers, done } = change;
+        let is_first = self.outbox.is_none() && self.trouble.is_none() && !receivers.is_empty();
+        if is_first {
+            (self.outbox, self.trouble) = open(&self.outbox_dir);
+        }
+        self.content = self.outbox.as_ref().map(|outbox| outbox.load()).unwrap_or_default();
+        if is_first {
+            // There were no receivers: this desk has told nothing.
+            let memory = self.outbox.as_ref().map(|outbox| outbox.recall()).unwrap_or_default();
+            self.desk = Desk::new(desk, wall_clock(), memory);
+            self.say_how_the_outbox_is();
+        } else {
+            self.desk.set_settings(wall_clock(), desk);
+        }
+        let new = self.courier(receivers);
+        let earlier = std::mem::replace(courier, new);
+        courier.succeed(earlier);
+        // A teller that does not wait is about to end.
+        let _ = done.send(());
+    }
+
+    /// Hears news, tells alerts, and puts together what is shown; returns other settings when they come.
+    async fn tell(&mut self, courier: &Courier, shown: &watch::Sender<Arc<Status>>) -> Option<Change> {
+        let mut refresh_at = Instant::now() + REFRESH_EVERY;
+        let mut has_trouble = courier.trouble().is_some();
+        loop {
+            if let Some(step) = self.clock.step() {
+                self.desk.step(step);
             }
             let now = wall_clock();
-            let nap = desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
+            let nap = self.desk.next_deadline().map_or(NAP_MAX, |at| at.since(now)).clamp(NAP_MIN, NAP_MAX);
             tokio::select! {
-                cases = self.inbox.take() => desk.hear(wall_clock(), News::Cases(cases)),
-                news = self.news.recv() => match news {
-                    Some(news) => desk.hear(wall_clock(), news),
-                    None => return,
-                },
+                cases = self.inbox.take() => self.desk.hear(wall_clock(), News::Cases(cases)),
+                news = self.news.recv() => self.desk.hear(wall_clock(), news?),
+                change = self.changes.recv() => return change,
                 changed = self.status.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
+                    changed.ok()?;
                     let status = Arc::clone(&self.status.borrow_and_update());
                     shown.send_replace(Arc::new(self.complete(&status, courier)));
                     continue;
@@ -349,7 +433,7 @@ impl Work {
             let trouble = courier.trouble();
             if trouble.is_some() != has_trouble && self.outbox.is_some() {
                 has_trouble = trouble.is_some();
-                desk.hear(
+                self.desk.hear(
                     wall_clock(),
                     match trouble {
                         Some(why) => News::Trouble { part: Part::Outbox, why },
@@ -359,26 +443,26 @@ impl Work {
             }
             // Those of what is over are in no list of what storms.
             let now = wall_clock();
-            let labels = if desk.is_due(now) { desk.labels() } else { BTreeMap::new() };
-            let alerts = desk.tell(now);
+            let labels = if self.desk.is_due(now) { self.desk.labels() } else { BTreeMap::new() };
+            let alerts = self.desk.tell(now);
             for alert in &alerts {
                 courier.post(alert, &labels).await;
             }
             if !alerts.is_empty() {
-                self.remember(&desk).await;
+                self.remember().await;
             }
             if refresh_at <= Instant::now() {
                 refresh_at = Instant::now() + REFRESH_EVERY;
-                if let Some(alert) = desk.refresh(wall_clock()) {
-                    courier.refresh(&alert, &desk.labels());
+                if let Some(alert) = self.desk.refresh(wall_clock()) {
+                    courier.refresh(&alert, &self.desk.labels());
                 }
             }
         }
     }
 
-    async fn remember(&self, desk: &Desk) {
+    async fn remember(&self) {
         let Some(outbox) = self.outbox.clone() else { return };
-        let memory = desk.memory();
+        let memory = self.desk.memory();
         let written = tokio::task::spawn_blocking(move || outbox.remember(&memory)).await;
         if let Ok(Err(error)) = written {
             tracing::error!(why = %error, "what was told is not on disk: it may be told once more after a restart");

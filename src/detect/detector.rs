@@ -22,7 +22,7 @@ use super::key::{Due, DueWhat, Key};
 use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
-use crate::budget::{Engine, Meter};
+use crate::budget::{Engine, Meter, Registries};
 use crate::model::{AttemptCount, Fact, FindingKind, Notice, Observation, Pace, Storm, SubjectKind, Timestamp};
 
 /// How often what waits is looked at, in event time.
@@ -191,6 +191,12 @@ impl Detector {
             generation: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// Prices attempts by these terms from now on.
+    pub fn set_registries(&mut self, registries: Registries) {
+        self.meter.set_registries(registries.clone());
+        self.settings.registries = registries;
     }
 
     /// Counts attempts, and what they ask of registries, by minute ([`Settings::by_minute`]): those since `from`, as

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::desktop;
 use super::filter::Filter;
@@ -91,6 +91,8 @@ pub struct Courier {
     sender: Sender,
     clock: fn() -> Timestamp,
     trouble: Mutex<Option<String>>,
+    /// Whether it is to begin nothing any more.
+    rests: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -133,7 +135,26 @@ impl Courier {
                 line.state.get_mut().unwrap_or_else(PoisonError::into_inner).waiting.push_back(delivery);
             }
         }
-        Self { lines, outbox, sender, clock, trouble: Mutex::new(None) }
+        Self { lines, outbox, sender, clock, trouble: Mutex::new(None), rests: watch::Sender::new(false) }
+    }
+
+    /// Goes on where an earlier courier, which no longer runs, left the lines of the receivers that both have. What waits
+    /// for other receivers stays on disk.
+    pub fn succeed(&mut self, earlier: Self) {
+        for Line { receiver, state, .. } in earlier.lines {
+            let state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match self.lines.iter_mut().find(|line| line.receiver.name == receiver.name) {
+                // A refresh was made for the receiver as it was.
+                Some(line) => line.state = Mutex::new(LineState { refresh: None, ..state }),
+                None if state.waiting.is_empty() => {}
+                None => tracing::warn!(
+                    receiver = receiver.name,
+                    alerts = state.waiting.len(),
+                    "alerts wait for a receiver that is no longer in the settings"
+                ),
+            }
+        }
+        self.trouble = earlier.trouble;
     }
 
     /// Takes an alert for every receiver that wants it; returns when it is on disk.
@@ -159,16 +180,22 @@ impl Courier {
         }
     }
 
-    /// Delivers for as long as it is polled.
+    /// Has [`run`](Self::run) begin no further try, and end when those under way have ended.
+    pub fn rest(&self) {
+        self.rests.send_replace(true);
+    }
+
+    /// Delivers for as long as it is polled, or until it is to rest.
     pub async fn run(&self) {
         let lines = futures::future::join_all(self.lines.iter().map(|line| self.serve(line)));
         futures::future::join(lines, self.take_up()).await;
     }
 
-    /// Takes up the dead letters that somebody asks for, for as long as it is polled.
+    /// Takes up the dead letters that somebody asks for, for as long as it is polled, or until it is to rest.
     async fn take_up(&self) {
-        let Some(outbox) = &self.outbox else { return std::future::pending().await };
-        loop {
+        let mut rests = self.rests.subscribe();
+        let Some(outbox) = &self.outbox else { return drop(rests.wait_for(|rests| *rests).await) };
+        while !*rests.borrow() {
             let (outbox, now) = (Arc::clone(outbox), (self.clock)());
             let taken = tokio::task::spawn_blocking(move || outbox.take_up(now)).await.unwrap_or_default();
             for delivery in taken {
@@ -177,7 +204,10 @@ impl Courier {
                     self.line_up(line, delivery).await;
                 }
             }
-            tokio::time::sleep(TAKE_UP_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(TAKE_UP_EVERY) => {}
+                _ = rests.wait_for(|rests| *rests) => {}
+            }
         }
     }
 
@@ -237,12 +267,19 @@ impl Courier {
     }
 
     async fn serve(&self, line: &Line) {
-        loop {
+        let mut rests = self.rests.subscribe();
+        while !*rests.borrow() {
             let pause = self.deliver_next(line).await;
-            match pause {
-                // A new alert does not shorten it: the receiver is not well.
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => line.wake.notified().await,
+            let next = async {
+                match pause {
+                    // A new alert does not shorten it: the receiver is not well.
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => line.wake.notified().await,
+                }
+            };
+            tokio::select! {
+                () = next => {}
+                _ = rests.wait_for(|rests| *rests) => {}
             }
         }
     }

@@ -142,6 +142,14 @@ impl Desk {
         desk
     }
 
+    /// Goes by other settings from now on. What a silence holds back is told, unless one of the new ones holds it back.
+    pub fn set_settings(&mut self, now: Timestamp, settings: Settings) {
+        self.digest.set_limits(settings.digest_over, settings.digest_per);
+        self.settings = settings;
+        let held_back = self.conversations.values_mut().filter(|conversation| conversation.held_back_by().is_some());
+        held_back.for_each(|conversation| Arc::make_mut(conversation).wait_no_longer(now));
+    }
+
     /// What has been told so far.
     pub fn memory(&self) -> Memory {
         let told = self.conversations.values().filter(|conversation| conversation.is_told());

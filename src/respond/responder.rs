@@ -241,6 +241,18 @@ impl Responder {
         }
     }
 
+    /// Goes by other settings from now on, and looks again at everything that waits. The hour's actions that were spent stay
+    /// spent, unless their number is another one.
+    pub fn set_settings(&mut self, now: Timestamp, settings: Settings) {
+        if settings.actions_per_hour != self.settings.actions_per_hour {
+            self.budget = Budget::new(settings.actions_per_hour);
+        }
+        self.settings = settings;
+        let waits = self.storms.values_mut().chain(self.container_storms.values_mut());
+        waits.for_each(|wait| wait.next = wait.next.min(now));
+        self.held.values_mut().filter(|held| !held.is_let_go).for_each(|held| held.next = held.next.min(now));
+    }
+
     /// Takes what the detector says.
     pub fn take(&mut self, now: Timestamp, notice: &Notice) {
         match notice {

@@ -299,6 +299,13 @@ impl Conversation {
         self.held_back = Some((name, until));
     }
 
+    /// Ends the wait for a silence, so that it is asked again whether one holds it back.
+    pub(super) fn wait_no_longer(&mut self, now: Timestamp) {
+        if let Some((_, until)) = &mut self.held_back {
+            *until = now.min(*until);
+        }
+    }
+
     /// The silence that has held it back.
     pub(super) fn held_back_by(&self) -> Option<String> {
         self.held_back.as_ref().map(|(name, _)| name.clone())

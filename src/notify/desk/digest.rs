@@ -22,6 +22,11 @@ impl Digest {
         Self { over, per, told: VecDeque::new(), until: None }
     }
 
+    /// Goes by other limits from now on.
+    pub(super) const fn set_limits(&mut self, over: usize, per: Duration) {
+        (self.over, self.per) = (over, per);
+    }
+
     /// Whether alerts are gathered now.
     pub(super) fn gathers(&mut self, now: Timestamp) -> bool {
         let per = self.per;
