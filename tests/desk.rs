@@ -404,6 +404,7 @@ fn a_restart_while_a_service_is_held_continues_its_conversation() {
     next.settle("a", Action::Release);
     let alerts = next.pass(5 * MIN);
     assert_eq!(kinds(&alerts), [AlertKind::Subsided]);
+    assert_eq!(alerts[0].storms[0].failed, 5, "the figures that were told last: {}", alerts[0].title);
     assert_eq!(alerts[0].conversation, conversation);
 }
 

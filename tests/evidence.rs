@@ -12,7 +12,7 @@ use scenario::{
 use serde_json::{Value, json};
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, Recording, Source, read_line};
-use squall::model::{Cause, FindingKind, Storm, StormState, Timestamp};
+use squall::model::{Cause, FindingKind, Notice, Storm, StormState, Timestamp};
 
 const BIND: &str = r#"invalid mount config for type "bind": bind source path does not exist: /data/x"#;
 
@@ -174,12 +174,55 @@ fn a_service_that_is_removed_and_made_again_under_its_name_is_one_storm() {
     check(&s, &["ci_test: app-exit ongoing 60/60"]);
     for view in VIEWS {
         let verdict = s.replay(view);
-        assert_eq!(verdict.notices.len(), 1, "{view:?}: {:?}", verdict.notice_lines());
+        // It is said again under the id of each successor, as a quarantine would be the successor's.
+        let is_it =
+            |(_, notice): &(_, Notice)| matches!(notice, Notice::Onset(storm) if storm.id == verdict.storms[0].id);
+        assert!(verdict.notices.iter().all(is_it), "{view:?}: {:?}", verdict.notice_lines());
         assert_eq!(verdict.storms[0].subject.id, last.id, "{view:?}");
         assert_eq!(verdict.storms[0].detected_after_failures, 6, "{view:?}");
     }
     s.idle(20 * 15 * SEC, 22 * 15 * SEC + MIN);
     check_in(&s, &VIEWS, &["ci_test: app-exit subsided 60/60"]);
+}
+
+/// At its start squall lists what is there, and then reads events of the hour before.
+#[test]
+fn events_of_a_removed_service_of_that_name_do_not_hide_the_one_that_is_there() {
+    let now = Timestamp::parse("2026-11-20T20:00:00Z").expect("a time");
+    let mut detector = Detector::new(Settings::default());
+    let take = |detector: &mut Detector, object: Value| match read_line(&object.to_string(), 0) {
+        Reading::Observation(observation) => detector.take(&observation),
+        other => panic!("{other:?}"),
+    };
+    let service = json!({
+        "ID": "now", "Version": {"Index": 9}, "CreatedAt": "2026-11-20T19:50:00Z", "UpdatedAt": "2026-11-20T19:50:00Z",
+        "Spec": {"Name": "web", "Mode": {"Replicated": {"Replicas": 1}},
+            "TaskTemplate": {"ContainerSpec": {"Image": "shop/web:2"}, "ForceUpdate": 0}},
+    });
+    detector.begin_listing(now);
+    take(&mut detector, service);
+    detector.end_listing();
+    for (action, time) in [("create", 1_795_203_000_i64), ("remove", 1_795_203_600)] {
+        take(
+            &mut detector,
+            json!({"Type": "service", "Action": action, "scope": "swarm", "time": time,
+            "timeNano": time * 1_000_000_000, "Actor": {"ID": "before", "Attributes": {"name": "web"}}}),
+        );
+    }
+    detector.advance(now);
+    for second in 0..8 {
+        take(
+            &mut detector,
+            json!({"ID": format!("t{second}"), "ServiceID": "now", "Slot": 1,
+            "Version": {"Index": 20 + second}, "CreatedAt": format!("2026-11-20T20:00:0{second}Z"),
+            "Status": {"State": "rejected", "Err": BIND, "Timestamp": format!("2026-11-20T20:00:0{second}Z")},
+            "DesiredState": "shutdown"}),
+        );
+    }
+    detector.advance(now.plus(std::time::Duration::from_secs(30)));
+    let storms: Vec<Storm> = detector.ongoing().collect();
+    assert_eq!(storms.len(), 1, "{:?}", detector.storms());
+    assert_eq!((&*storms[0].subject.name, &*storms[0].subject.id), ("web", "now"));
 }
 
 #[test]

@@ -79,6 +79,8 @@ fn a_held_service_that_fails_no_more_is_not_over_until_it_has_come_back() {
     stage.take(at(1), held(at(1), &first, Phase::Held, 0));
     stage.take(at(61), calm(at(1), &first));
     assert_eq!(stage.phase(), Some(Phase::Held), "it fails no more because squall holds it");
+    let shown = Arc::clone(&stage.situation.cases().next().expect("a case").storm);
+    assert_eq!((shown.state, shown.ended), (StormState::Quarantined, None), "Alertmanager would take it for resolved");
     for tries in 1..=3 {
         stage.take(at(100), held(at(1), &first, Phase::Probation, tries - 1));
         // To the detector each failed attempt may look like the onset of another storm.

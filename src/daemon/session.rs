@@ -378,6 +378,10 @@ impl Session {
                     let mut state = self.state();
                     state.tally.sweep(now - began);
                     state.swept = Some(now);
+                    if state.sight.wants_sweep() {
+                        // Sight was lost again while it ran.
+                        plan.resync_sweep(now);
+                    }
                 }
                 self.state().trouble.remove(&task);
                 if self.role() != role {
@@ -494,7 +498,7 @@ impl Session {
         for said in self.said_meanwhile() {
             say(said);
         }
-        if past == Past::Sought {
+        if past != Past::Known {
             // The first sweep tells more of it in a moment.
             return;
         }

@@ -230,6 +230,9 @@ impl Teller {
             if has_receivers != had_receivers {
                 // While there are none, the desk hears nothing.
                 (leads, has_listed, had_receivers) = (None, false, has_receivers);
+                if has_receivers {
+                    session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
+                }
             }
             let leads_now = session.leads();
             // What finds no room is said again: without it nothing is ever told.
@@ -389,6 +392,7 @@ impl Work {
     fn change(&mut self, change: Change, courier: &mut Courier) {
         let Change { desk, receivers, done } = change;
         let is_first = self.outbox.is_none() && self.trouble.is_none() && !receivers.is_empty();
+        let heard_nothing = courier.has_no_receivers();
         if is_first {
             (self.outbox, self.trouble) = open(&self.outbox_dir);
         }
@@ -398,6 +402,9 @@ impl Work {
             let memory = self.outbox.as_ref().map(|outbox| outbox.recall()).unwrap_or_default();
             self.desk = Desk::new(desk, wall_clock(), memory);
             self.say_how_the_outbox_is();
+        } else if heard_nothing {
+            // What it told before may be over by now: it finds out as after a start.
+            self.desk = Desk::new(desk, wall_clock(), self.desk.memory());
         } else {
             self.desk.set_settings(wall_clock(), desk);
         }

@@ -394,6 +394,13 @@ impl Detector {
         self.storm_of(self.index_of(kind, id)?)
     }
 
+    /// Its storm is over: it was held and has been given back, or is gone. Failures that follow are another storm's.
+    pub fn end(&mut self, kind: SubjectKind, id: &str) {
+        if let Some(index) = self.index_of(kind, id) {
+            self.end_storm(index);
+        }
+    }
+
     pub(super) fn index_of(&self, kind: SubjectKind, id: &str) -> Option<u32> {
         self.subject_index.get(&(kind, Key::new(id))).copied()
     }
@@ -403,10 +410,16 @@ impl Detector {
         self.index_of(kind, id).and_then(|index| self.subject(index)).map_or(0, |state| state.failures_since(since))
     }
 
-    /// Forgets what there was to say but the storms that go on, as they are now: for a daemon that begins with what
-    /// was before it.
+    /// Forgets what there was to say but the storms that go on, as they are now, and the ends of others: for a daemon
+    /// that begins with what was before it.
     pub fn restate(&mut self) {
-        self.notices.clear();
+        let goes_on = |storm: &Storm| {
+            let index = self.index_of(storm.subject.kind, &storm.subject.id);
+            index.is_some_and(|index| self.storming.contains(&index))
+        };
+        let is_end = |notice: &Notice| matches!(notice, Notice::Subsided(storm) if !goes_on(storm));
+        let ends: VecDeque<Notice> = self.notices.iter().filter(|notice| is_end(notice)).cloned().collect();
+        self.notices = ends;
         self.restated = self.storming.iter().copied().collect();
     }
 

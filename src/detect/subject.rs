@@ -154,17 +154,42 @@ impl SubjectState {
     /// A service of its name has come after it: it goes on under that one's id. Returns an id of which there were more
     /// than are remembered.
     pub(super) fn succeeded_by(&mut self, later: &Self, former_max: usize) -> Option<Key> {
-        self.former.push(std::mem::replace(&mut self.key, later.key));
+        let former = std::mem::replace(&mut self.key, later.key);
         self.subject.id.clone_from(&later.subject.id);
-        (self.removed, self.last_seen) = (None, self.last_seen.max(later.last_seen));
+        self.removed = None;
         // Listings tell of it anew, and its specification is no update of the one before.
         (self.deployed, self.spec_image) = (Timestamp::default(), ImageKey::default());
         self.specs = later.specs;
-        self.open.extend(&later.open);
-        self.settled.extend(&later.settled);
-        self.unpriced.extend(&later.unpriced);
-        self.pulls_lacking += later.pulls_lacking;
-        self.spent.total.add(&later.spent.total.since(Default::default()));
+        self.take_in(former, later, former_max)
+    }
+
+    /// A service of its name was there before it. Returns an id of which there were more than are remembered.
+    pub(super) fn preceded_by(&mut self, earlier: &Self, former_max: usize) -> Option<Key> {
+        self.take_in(earlier.key, earlier, former_max)
+    }
+
+    /// The listing has it under this id: whatever was heard of it, it is there.
+    pub(super) fn is_listed_as(&mut self, id: &str, former_max: usize) {
+        self.removed = None;
+        let key = Key::new(id);
+        if self.key != key {
+            self.former.push(std::mem::replace(&mut self.key, key));
+            self.former.retain(|former| *former != key);
+            self.subject.id = id.to_owned();
+            if self.former.len() > former_max {
+                self.former.remove(0);
+            }
+        }
+    }
+
+    fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {
+        self.former.push(former);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.open.extend(&other.open);
+        self.settled.extend(&other.settled);
+        self.unpriced.extend(&other.unpriced);
+        self.pulls_lacking += other.pulls_lacking;
+        self.spent.total.add(&other.spent.total.since(Default::default()));
         (self.former.len() > former_max).then(|| self.former.remove(0))
     }
 

@@ -138,6 +138,11 @@ impl Courier {
         Self { lines, outbox, sender, clock, trouble: Mutex::new(None), rests: watch::Sender::new(false) }
     }
 
+    /// Whether there is nobody to bring anything to.
+    pub fn has_no_receivers(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// Goes on where an earlier courier, which no longer runs, left the lines of the receivers that both have. What waits
     /// for other receivers stays on disk.
     pub fn succeed(&mut self, earlier: Self) {

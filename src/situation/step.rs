@@ -45,7 +45,9 @@ pub(super) fn next(before: Option<&Case>, now: Timestamp, input: Input, labels: 
         Input::Calm(storm) => match case.phase {
             Phase::Held | Phase::Probation | Phase::Returning => {
                 if case.storm.id == storm.id {
-                    case.storm = storm;
+                    // It fails no more because squall holds it.
+                    let held = Storm { state: StormState::Quarantined, ended: None, ..(*storm).clone() };
+                    case.storm = Arc::new(held);
                 }
             }
             Phase::Storming => {

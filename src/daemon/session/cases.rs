@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::respond::{COUNTS_MAX, MINUTES_EVERY, PARTS_EVERY, Response, STORMS_MAX, keep_counts};
-use super::{Said, Session, State};
+use super::{Role, Said, Session, State};
 use crate::daemon::purse::Purse;
 use crate::journal::Entry;
-use crate::model::{HoldChange, HoldEnd, Labels, Notice, Step, Timestamp, Transition};
+use crate::model::{HoldChange, HoldEnd, Labels, Notice, Step, SubjectKind, Timestamp, Transition};
 use crate::situation::Input;
 
 const NO_LABELS: &Labels = &Labels::new();
@@ -33,8 +33,12 @@ impl Session {
         }
         state.see_holds(now);
         state.situation.advance(now);
-        let State { detector, situation, response, purse, tally, .. } = state;
+        let State { detector, situation, response, purse, tally, role, .. } = state;
         for transition in situation.drain() {
+            // A node that is no manager any more does not see what becomes of services.
+            if *role == Role::Worker && transition.case.subject().kind == SubjectKind::SwarmService {
+                continue;
+            }
             if let Some(response) = response {
                 response.keep(&transition, many);
             }
@@ -77,13 +81,19 @@ impl State {
     fn see_holds(&mut self, now: Timestamp) {
         let changes = self.response.as_mut().map(|response| response.responder.drain_changes()).unwrap_or_default();
         for change in changes {
-            let let_go = match &change {
-                HoldChange::Ended(subject, HoldEnd::LetGo(_)) => Some((subject.kind, subject.id.clone())),
-                _ => None,
+            let ended = match &change {
+                HoldChange::Ended(subject, end) => Some((subject.kind, subject.id.clone(), end.clone())),
+                HoldChange::Held(_) => None,
             };
             self.see(now, Input::Hold(change));
-            if let Some(storm) = let_go.and_then(|(kind, id)| self.detector.storm(kind, &id)) {
-                self.see(now, Input::Storm(Arc::new(storm)));
+            match ended {
+                Some((kind, id, HoldEnd::LetGo(_))) => {
+                    if let Some(storm) = self.detector.storm(kind, &id) {
+                        self.see(now, Input::Storm(Arc::new(storm)));
+                    }
+                }
+                Some((kind, id, HoldEnd::Returned | HoldEnd::Gone)) => self.detector.end(kind, &id),
+                None => {}
             }
         }
     }

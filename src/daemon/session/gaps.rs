@@ -67,6 +67,11 @@ impl Sight {
         self.is_stale || self.open.is_some()
     }
 
+    /// Whether a sweep is all that is lacking.
+    pub(super) fn wants_sweep(&self) -> bool {
+        self.lost.is_none() && self.open.as_ref().is_some_and(|open| !open.is_listed)
+    }
+
     /// Whether all that happened since a moment was seen: what was decided then may still be done.
     pub(super) fn has_lasted_since(&self, at: Timestamp) -> bool {
         !self.is_blind() && self.lost_at.is_none_or(|lost| lost < at)

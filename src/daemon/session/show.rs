@@ -2,13 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::look::Past;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
 use crate::model::{
-    Action, BudgetStanding, Check, Health, Outcome, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
+    Action, BudgetStanding, Check, Health, Outcome, Phase, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
     STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
 };
 use crate::notify::Heard;
@@ -37,6 +38,13 @@ impl Session {
             situation.refresh(storm, labels).map(|case| Heard { case, steps: BTreeSet::new() })
         });
         (heard.collect(), next)
+    }
+
+    /// All cases, for a desk that has heard of none.
+    pub fn cases(&self) -> Vec<Heard> {
+        let state = self.state();
+        let heard = state.situation.cases().map(|case| Heard { case: Arc::clone(case), steps: BTreeSet::new() });
+        heard.collect()
     }
 
     /// Whether everything was listed once: what is not known by now is not there.
@@ -74,7 +82,10 @@ impl Session {
         let mut registries = Registries::default();
         for case in state.situation.cases() {
             let subject = case.subject();
-            let Some(mut storm) = state.detector.storm(subject.kind, &subject.id) else { continue };
+            let live = state.detector.storm(subject.kind, &subject.id);
+            let known = || (case.phase == Phase::Storming).then(|| (*case.storm).clone());
+            let Some(mut storm) = live.or_else(known) else { continue };
+            storm.id.clone_from(&case.id);
             storm.state = if case.phase.is_held() { StormState::Quarantined } else { StormState::Ongoing };
             registries.add(&storm);
             storms.add(storm);

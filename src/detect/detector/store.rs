@@ -23,7 +23,7 @@ const LEFT_MAX: usize = 100_000;
 /// Which part of the subjects is looked at for forgetting at once: so that the search costs little for each.
 const FORGET_PART: usize = 16;
 /// How many former ids of a service are known: what is told of them comes within minutes.
-const FORMER_MAX: usize = 8;
+pub(in crate::detect) const FORMER_MAX: usize = 8;
 
 impl Detector {
     pub(in crate::detect) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> u32 {
@@ -139,18 +139,23 @@ impl Detector {
     /// A service has this name. Where another has had it, that one was removed and this is its successor: Swarm has one
     /// service of a name. Returns the subject that it is from now on.
     pub(in crate::detect) fn name_service(&mut self, index: u32, name: &str, stack: Option<&str>) -> u32 {
-        let Some(state) = self.subject_mut(index) else { return index };
         let mut index = index;
-        if !name.is_empty() && state.subject.name != name {
+        if !name.is_empty() && self.subject(index).is_some_and(|state| state.subject.name != name) {
+            let hash = fnv_64([name.as_bytes()]);
+            let known = self.name_index.get(&hash).copied();
+            let known = known.filter(|known| self.subject(*known).is_some_and(|state| state.subject.name == name));
+            if known.is_some() {
+                // Under the name that it had: the storm of that name is another.
+                self.end_storm(index);
+            }
+            let Some(state) = self.subject_mut(index) else { return index };
             let before = fnv_64([std::mem::replace(&mut state.subject.name, name.to_owned()).as_bytes()]);
             if self.name_index.get(&before) == Some(&index) {
                 self.name_index.remove(&before);
             }
-            let hash = fnv_64([name.as_bytes()]);
-            let known = self.name_index.get(&hash).copied();
-            match known.filter(|known| self.subject(*known).is_some_and(|state| state.subject.name == name)) {
+            match known {
                 Some(known) => {
-                    self.succeed(known, index);
+                    self.join(known, index);
                     index = known;
                 }
                 None => {
@@ -167,9 +172,14 @@ impl Detector {
         index
     }
 
-    /// A service has come under the name of one that was removed: what is known of it by its id is the latter's.
-    fn succeed(&mut self, known: u32, new: u32) {
-        self.end_storm(new);
+    /// Two services of one name: one was removed, and the other came after it. What is known by either id is one
+    /// subject's. What is heard of the new one before the known one was deployed is the past of that name, as a daemon
+    /// remembers it for squall's start.
+    fn join(&mut self, known: u32, new: u32) {
+        let is_past = self
+            .subject(new)
+            .zip(self.subject(known))
+            .is_some_and(|(new, known)| new.listed < known.listed && new.last_seen < known.deployed);
         self.resolve_counts(new);
         let Some(later) = self.subjects[new as usize].take() else { return };
         self.resolve_minutes(new, &later.subject);
@@ -181,10 +191,19 @@ impl Detector {
             self.attempts[*attempt as usize].subject = known;
         }
         let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
-        let forgotten = state.succeeded_by(&later, FORMER_MAX);
+        let forgotten =
+            if is_past { state.preceded_by(&later, FORMER_MAX) } else { state.succeeded_by(&later, FORMER_MAX) };
         if let Some(key) = forgotten {
             self.subject_index.remove(&(later.subject.kind, key));
         }
+        if is_past {
+            return;
+        }
+        if self.storming.contains(&known) {
+            // Under its new id: a quarantine that it needs is the new service's.
+            self.restated.push_back(known);
+        }
+        let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
         let Some(failing) = later.failing else {
             self.set_image(known, &later.image);
             return;

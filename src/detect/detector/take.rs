@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Detector;
+use super::store::FORMER_MAX;
 use crate::detect::account::ImageKey;
 use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
@@ -251,6 +252,7 @@ impl Detector {
         let (listing, began, now) = (self.listing, self.began, self.now);
         let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
         let image = ImageRef::parse(&fact.image).map(|image| ImageKey::of(&image)).unwrap_or_default();
+        subject.is_listed_as(&fact.id, FORMER_MAX);
         let is_first = subject.deployed == Timestamp::default();
         let is_other = !is_first && subject.spec_image != image;
         subject.spec_image = image;

@@ -10,7 +10,8 @@ use super::group::families;
 use super::words;
 use super::{Settings, id_of, severity_of};
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Timestamp, on_clock,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Storm, Timestamp,
+    on_clock,
 };
 use crate::notify::news::Heard;
 use crate::notify::silence::Silence;
@@ -45,6 +46,11 @@ struct Member {
 impl Member {
     fn is_over(&self) -> bool {
         self.case.phase == Phase::Over
+    }
+
+    /// As an alert tells it, under the case's own id whatever storms were part of it.
+    fn alert_storm(&self) -> AlertStorm {
+        AlertStorm { id: self.case.id.clone(), ..AlertStorm::new(&self.case.storm, self.case.answer()) }
     }
 
     fn is_held(&self) -> bool {
@@ -142,6 +148,7 @@ impl Conversation {
         let key = case.key();
         let known = self.members.remove(&key);
         let is_new = known.as_ref().is_none_or(Member::is_over);
+        let case = known.as_ref().map_or_else(|| Arc::clone(&case), |known| with_figures(&known.case, &case));
         let mut member = Member { changes: known.map(|one| one.changes).unwrap_or_default(), is_heard: true, case };
         let mut is_news = false;
         if is_new && !member.is_over() {
@@ -230,11 +237,8 @@ impl Conversation {
         let mut members: Vec<&Member> = self.members.values().filter(|member| is_told_by(kind, member)).collect();
         members.sort_by(|a, b| b.case.storm.failed.cmp(&a.case.storm.failed).then_with(|| a.case.id.cmp(&b.case.id)));
         let spends = members.iter().any(|member| member.case.storm.pulls);
-        let storms: Vec<AlertStorm> = members
-            .iter()
-            .take(ALERT_STORMS_KNOWN_MAX)
-            .map(|member| AlertStorm::new(&member.case.storm, member.case.answer()))
-            .collect();
+        let storms: Vec<AlertStorm> =
+            members.iter().take(ALERT_STORMS_KNOWN_MAX).map(|member| member.alert_storm()).collect();
         let next_step = match kind {
             AlertKind::Subsided | AlertKind::Release => String::new(),
             _ => members.first().map(|member| member.case.storm.advice.clone()).unwrap_or_default(),
@@ -356,8 +360,7 @@ impl Conversation {
     pub(super) fn told_storms(&self) -> impl Iterator<Item = AlertStorm> + '_ {
         let is_told = self.messages > 0 && !self.is_done && self.held_back.is_none();
         let told = self.members.values().filter(move |member| is_told && !member.is_over());
-        told.filter(|member| !member.changes.contains(&Change::Begun))
-            .map(|member| AlertStorm::new(&member.case.storm, member.case.answer()))
+        told.filter(|member| !member.changes.contains(&Change::Begun)).map(|member| member.alert_storm())
     }
 
     /// The labels of those that have any.
@@ -402,6 +405,16 @@ impl Conversation {
             self.changed.get_or_insert(now);
         }
     }
+}
+
+/// A case as it is now. After a restart a held service has no figures: those that were told last still hold.
+fn with_figures(known: &Case, now: &Arc<Case>) -> Arc<Case> {
+    if now.storm.attempts > 0 || known.id != now.id {
+        return Arc::clone(now);
+    }
+    let Storm { state, ended, .. } = *now.storm;
+    let storm = Arc::new(Storm { state, ended, ..(*known.storm).clone() });
+    Arc::new(Case { storm, ..(**now).clone() })
 }
 
 fn is_told_by(kind: AlertKind, member: &Member) -> bool {

@@ -33,6 +33,8 @@ fn one(kind: AlertKind, case: &Case, now: Timestamp) -> String {
     let name = &storm.subject.name;
     let span = span_in_words(storm.ended.unwrap_or(now).since(storm.onset));
     let times = match storm.exact {
+        // squall was started again while it held the service.
+        _ if storm.attempts == 0 => format!("held since {}", moment(storm.onset)),
         true => format!("{} failures in {span}", storm.failed),
         false => format!("{} failures, since before {}", storm.failed_in_words(), moment(storm.onset)),
     };

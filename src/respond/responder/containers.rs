@@ -49,7 +49,9 @@ impl Responder {
             return Outcome::Done;
         }
         if mark.is_untouched(containers) {
-            self.stopped.remove(&key);
+            if let Some((subject, _)) = self.stopped.remove(&key) {
+                self.say_ended(subject, HoldEnd::LetGo("it was not stopped".to_owned()));
+            }
         } else {
             // Its policy was taken away: how to undo that has to stay known.
             self.unfinished.insert(key);
