@@ -303,7 +303,8 @@ impl Detector {
     }
 
     /// The listing is complete. Services that it did not have and that nothing was heard of since it began are
-    /// removed. One that has failed of late is remembered for the hold-down: it may come back under its name.
+    /// removed. One that was listed before and has failed of late is remembered for the hold-down: it may come back under
+    /// its name. One that no listing ever had was gone before squall started.
     pub fn end_listing(&mut self) {
         let is_gone = |subject: &SubjectState| {
             let is_service = subject.subject.kind == SubjectKind::SwarmService;
@@ -316,7 +317,8 @@ impl Detector {
         for index in gone {
             let Some(state) = self.subject(index) else { continue };
             let removed = state.removed.unwrap_or(state.last_seen);
-            let may_come_back = removed.plus(self.settings.hold_down_min) > self.listing;
+            let was_listed = state.listed > Timestamp::from_nanos(i64::MIN);
+            let may_come_back = was_listed && removed.plus(self.settings.hold_down_min) > self.listing;
             if may_come_back && state.suspicion().is_some() {
                 self.remove(index, removed);
             } else {

@@ -270,7 +270,7 @@ impl SubjectState {
         }
     }
 
-    fn begin_account(&mut self, account: Timestamp, quotas: &Quotas) {
+    pub(super) fn begin_account(&mut self, account: Timestamp, quotas: &Quotas) {
         let failing = self.failing.get_or_insert_with(|| Box::new(Failing::new(quotas, account)));
         if account > failing.account {
             failing.begin_account(account, quotas);

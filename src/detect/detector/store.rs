@@ -197,6 +197,12 @@ impl Detector {
             self.subject_index.remove(&(later.subject.kind, key));
         }
         if is_past {
+            let quotas = &self.quotas;
+            if let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) {
+                // Attempts of the one before prove nothing against this one.
+                let deployed = state.deployed;
+                state.begin_account(deployed, quotas);
+            }
             return;
         }
         if self.storming.contains(&known) {
