@@ -12,7 +12,7 @@ use scenario::{
 use serde_json::{Value, json};
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, Recording, Source, read_line};
-use squall::model::{Cause, FindingKind, Notice, Storm, StormState, Timestamp};
+use squall::model::{Cause, FindingKind, Storm, StormState, Timestamp};
 
 const BIND: &str = r#"invalid mount config for type "bind": bind source path does not exist: /data/x"#;
 
@@ -174,10 +174,7 @@ fn a_service_that_is_removed_and_made_again_under_its_name_is_one_storm() {
     check(&s, &["ci_test: app-exit ongoing 60/60"]);
     for view in VIEWS {
         let verdict = s.replay(view);
-        // It is said again under the id of each successor, as a quarantine would be the successor's.
-        let is_it =
-            |(_, notice): &(_, Notice)| matches!(notice, Notice::Onset(storm) if storm.id == verdict.storms[0].id);
-        assert!(verdict.notices.iter().all(is_it), "{view:?}: {:?}", verdict.notice_lines());
+        assert_eq!(verdict.notices.len(), 1, "{view:?}: {:?}", verdict.notice_lines());
         assert_eq!(verdict.storms[0].subject.id, last.id, "{view:?}");
         assert_eq!(verdict.storms[0].detected_after_failures, 6, "{view:?}");
     }

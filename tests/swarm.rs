@@ -80,7 +80,14 @@ fn every_storm_is_found_by_one_look_and_in_a_recording() {
     assert!(report["calm"].as_u64().unwrap() >= 1, "{report}");
 
     // Without the log, the same storms; with less to say of those that fail to pull.
-    let (code, report) = lab.audit("none");
+    // Of a slot's five tasks two may be under way, and three failures are no loop yet: a moment later there are four.
+    let until = Instant::now() + Duration::from_secs(20);
+    let (code, report) = loop {
+        let (code, report) = lab.audit("none");
+        if causes(&report) == truth_without_log() || Instant::now() > until {
+            break (code, report);
+        }
+    };
     assert_eq!(code, Some(1));
     assert_eq!(causes(&report), truth_without_log());
 

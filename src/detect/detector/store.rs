@@ -180,6 +180,17 @@ impl Detector {
             .subject(new)
             .zip(self.subject(known))
             .is_some_and(|(new, known)| new.listed < known.listed && new.last_seen < known.deployed);
+        let never = Timestamp::from_nanos(i64::MIN);
+        let was_listed = |state: &SubjectState| state.listed > never;
+        if self.listing > never && !is_past && !self.subject(known).is_some_and(was_listed) {
+            // It was gone before squall started: its failures prove nothing against the one that is there.
+            self.end_storm(known);
+            let quotas = &self.quotas;
+            if let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) {
+                let seen = state.last_seen;
+                state.begin_account(seen, quotas);
+            }
+        }
         self.resolve_counts(new);
         let Some(later) = self.subjects[new as usize].take() else { return };
         self.resolve_minutes(new, &later.subject);
@@ -205,11 +216,6 @@ impl Detector {
             }
             return;
         }
-        if self.storming.contains(&known) {
-            // Under its new id: a quarantine that it needs is the new service's.
-            self.restated.push_back(known);
-        }
-        let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
         let Some(failing) = later.failing else {
             self.set_image(known, &later.image);
             return;
