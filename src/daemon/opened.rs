@@ -22,7 +22,7 @@ pub(super) struct Opened {
     pub(super) silences: Vec<Silence>,
     /// The URL and how often it is asked.
     pub(super) dead_man: Option<(SecretString, Duration)>,
-    /// Where it is served, and to whom; none where that is switched off.
+    /// The address of the status page and its readers; none if it is switched off.
     pub(super) serve: Option<serve::Settings>,
 }
 

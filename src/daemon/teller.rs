@@ -204,7 +204,7 @@ impl Teller {
                 }
                 return;
             }
-            // Its lines are watch's: they are no steps of a case.
+            // Only the lines of watch tell these: they are no steps of a case.
             Said::Found(_) | Said::Decided(_) | Said::Settled(..) => return,
             Said::Gap(gap) => News::Gap(gap.clone()),
             Said::Lost(why) => trouble(Part::Docker, why),

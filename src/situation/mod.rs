@@ -118,11 +118,6 @@ impl Situation {
         self.cases.values()
     }
 
-    /// The case of a subject.
-    pub fn case(&self, key: &CaseKey) -> Option<&Arc<Case>> {
-        self.cases.get(key)
-    }
-
     /// A subject that was known by its id when its case began has a name by now: its case goes along.
     fn find(&mut self, subject: &Subject) -> CaseKey {
         let key = key_of(subject);
