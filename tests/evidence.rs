@@ -69,6 +69,25 @@ fn replicas_that_fail_once_at_one_moment_are_calm_though_their_log_lines_come_fi
 }
 
 #[test]
+fn failures_whose_slots_are_not_listed_yet_are_a_storm_if_one_slot_must_keep_failing() {
+    for (replicas, failures) in [(1, 6), (3, 7), (5, 11)] {
+        let mut s = Scenario::new();
+        s.run(&Service::new("other"), 1, "node1", -MIN);
+        let web = Service::new("web").replicas(replicas);
+        s.service(&web, 0);
+        for number in 0..failures {
+            let at = i64::try_from(number).unwrap() * SEC / 2;
+            let task = s.unlisted(&web, number % replicas + 1, "node1", at);
+            s.fatal(&task, at + 200, BIND);
+        }
+        s.idle(MIN, 10 * MIN);
+        let storms = s.replay(View::All).storms;
+        let after: Vec<u64> = storms.iter().map(|storm| storm.detected_after_failures).collect();
+        assert_eq!(after, [failures], "{replicas} replicas");
+    }
+}
+
+#[test]
 fn ten_new_tasks_that_fail_once_and_are_rolled_back_are_calm() {
     let mut s = Scenario::new();
     let web = Service::new("web").replicas(10);

@@ -133,7 +133,8 @@ impl Plan {
                 self.sweep_at = at(self.sweep_every);
             }
             Task::Suspects => {
-                self.suspects_rest = at(SUSPECTS_SHORTEST);
+                // Its answer is what verdicts wait for, so it may take its share at once.
+                self.suspects_rest = now + SUSPECTS_SHORTEST.max(took * SHARE_WORST);
                 self.suspects_at = Some(self.suspects_rest);
             }
             Task::Images => {
@@ -271,6 +272,18 @@ mod tests {
         for (took, every) in [(100, 5000), (1000, 15_000), (5000, 50_000)] {
             plan.done(Task::Services, now, Duration::from_millis(took));
             assert_eq!(plan.next(), Some((now + Duration::from_millis(every), Task::Services)), "{took} ms");
+        }
+    }
+
+    #[test]
+    fn a_slow_daemon_is_still_asked_for_the_tasks_of_suspects() {
+        let now = Instant::now();
+        let mut plan = Plan::new(Duration::from_secs(60), Duration::from_secs(300), now);
+        plan.done(Task::Sweep, now, Duration::ZERO);
+        plan.done(Task::Services, now, Duration::ZERO);
+        for (took, every) in [(10, 250), (100, 1000), (600, 6000)] {
+            plan.done(Task::Suspects, now, Duration::from_millis(took));
+            assert_eq!(plan.next(), Some((now + Duration::from_millis(every), Task::Suspects)), "{took} ms");
         }
     }
 

@@ -25,6 +25,7 @@ mod key;
 mod quota;
 mod run;
 mod settings;
+mod spec;
 mod spent;
 mod subject;
 mod verdict;

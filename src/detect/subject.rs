@@ -9,6 +9,7 @@ use super::key::{Key, Slot};
 use super::quota::Quotas;
 use super::run::{Episode, Failure, Run};
 use super::settings::Settings;
+use super::spec::Specs;
 use super::spent::Spent;
 use crate::model::{Cause, Condition, ImageRef, RestartPolicy, Subject, SubjectKind, Timestamp, on_clock};
 
@@ -46,8 +47,10 @@ pub(super) struct SubjectState {
     pub(super) deployed: Timestamp,
     /// When it was last changed, as listings tell.
     pub(super) updated: Option<Timestamp>,
-    /// How many replicas it wants, where it is replicated and a listing told.
+    /// How many replicas it wants, if it is replicated and a listing told.
     pub(super) replicas: Option<u32>,
+    /// A listing told that it is global: each of its slots is a node.
+    pub(super) is_global: bool,
     /// The specification that its newest attempt was made from, and the one that its listing tells.
     pub(super) specs: Specs,
     /// When it was removed; a service that comes under its name within the hold-down continues it.
@@ -85,20 +88,8 @@ on_clock!(SubjectState {
     deployed, spent, unpriced, last_seen, listed, orders, failing, specs, updated, removed,
 } rest {
     subject, key, image, image_key, spec_image, is_new, is_image_new, pulls_lacking, policy, open, settled,
-    forgotten_version, ran_out_of_memory, is_held, episodes, containers, replicas, former,
+    forgotten_version, ran_out_of_memory, is_held, episodes, containers, replicas, is_global, former,
 });
-on_clock!(Specs { newest } rest { of_attempts, listed });
-
-/// Which specification is in force: hashes, 0 where none was told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Specs {
-    /// Of its newest attempt.
-    of_attempts: u64,
-    /// When that attempt was made.
-    newest: Timestamp,
-    /// Of its last listing.
-    listed: u64,
-}
 
 /// What the specification says about retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +121,7 @@ impl SubjectState {
             deployed: Timestamp::default(),
             updated: None,
             replicas: None,
+            is_global: false,
             specs: Specs::default(),
             removed: None,
             former: Vec::new(),
@@ -237,36 +229,17 @@ impl SubjectState {
         }
     }
 
-    /// A listing shows an attempt that was not listed before, made at `created` from a specification. The newest attempt
-    /// has the one in force, as Swarm makes each attempt from it; attempts made from others prove nothing about it.
+    /// A listing shows an attempt that was not listed before, made at `created` from a specification.
     pub(super) fn see_spec(&mut self, spec: u64, created: Timestamp, quotas: &Quotas) {
-        let specs = &mut self.specs;
-        if spec == 0 || (spec == specs.of_attempts && created <= specs.newest) {
-            return;
-        }
-        let other = match (specs.of_attempts, created > specs.newest) {
-            (_, false) => Some(created),
-            (of_attempts, true) => {
-                let before = std::mem::replace(&mut specs.newest, created);
-                specs.of_attempts = spec;
-                (of_attempts != 0 && of_attempts != spec).then_some(before)
-            }
-        };
-        if let Some(account) = other {
+        if let Some(account) = self.specs.see_attempt(spec, created) {
             self.begin_account(account, quotas);
         }
     }
 
-    /// A listing of the service tells its specification, as it was changed last at `updated`, which is not after `now`.
+    /// A listing of the service tells its specification, as it was changed last at `updated`.
     pub(super) fn see_listed_spec(&mut self, spec: u64, updated: Timestamp, now: Timestamp, quotas: &Quotas) {
-        let is_other = self.specs.listed != 0 && self.specs.listed != spec;
-        if is_other && updated > now {
-            // A recording tells the end before the beginning.
-            return;
-        }
-        self.specs.listed = spec;
-        if is_other {
-            self.begin_account(updated, quotas);
+        if let Some(account) = self.specs.see_listing(spec, updated, now) {
+            self.begin_account(account, quotas);
         }
     }
 
@@ -322,7 +295,7 @@ impl SubjectState {
         open_since: impl Fn(&Self, Timestamp) -> u64,
     ) -> Change {
         let gives_up_after = self.gives_up_after();
-        let (asked_before, is_held) = (self.spent.mark, self.is_held);
+        let (asked_before, is_held, replicas) = (self.spent.mark, self.is_held, self.settled_replicas());
         let failing = self.failing_or_new(quotas);
         if failure.created <= failing.account {
             // It counts, and proves nothing: its specification is in force no more.
@@ -334,12 +307,19 @@ impl SubjectState {
         let slot = failing.slot(failure.slot, quotas);
         let is_late_in_slot = failure.at < slot.last;
         let in_slot = slot.count(&failure, settings.hold_down_min, quotas);
-        // Where its slot will be told, it is judged then.
-        let is_placed = !tells_slots || failure.slot != Slot::default();
-        let keeps_failing = slot.keeps_failing();
+        let slot_keeps_failing = slot.keeps_failing();
         // What is held is tried by squall itself, at growing distances: that is no slow loop.
         let is_of_loop = !is_held && !is_late_in_slot && !failure.exit_zero;
         let slow_trips = is_of_loop && quotas.trips(&slot.limiter, failure.at);
+        // A failure whose slot will be told is judged then, unless there are too many to be start-up failures anyhow.
+        let (is_placed, keeps_failing) = match replicas {
+            _ if failure.slot != Slot::default() => (true, slot_keeps_failing),
+            Some(replicas) => {
+                let keeps_failing = failing.one_keeps_failing(replicas, failure.at, settings.hold_down_min);
+                (keeps_failing || !tells_slots, keeps_failing)
+            }
+            None => (!tells_slots, slot_keeps_failing),
+        };
         failing.remember(failure);
         let fast_trips = if is_late {
             failing.judge_again(quotas)
@@ -483,6 +463,11 @@ impl SubjectState {
             self.orders.remove(0);
         }
         self.orders.push(at);
+    }
+
+    /// How many replicas it wants, unless a change was ordered that its last listing may not show.
+    fn settled_replicas(&self) -> Option<u32> {
+        self.replicas.filter(|_| self.orders.iter().all(|order| *order < self.listed))
     }
 
     /// Whether a change was ordered within a span.

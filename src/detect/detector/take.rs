@@ -213,8 +213,10 @@ impl Detector {
             None => {
                 let subject = self.service(&fact.service_id, at);
                 let node = self.node(&fact.node_id);
-                // The log does not tell the slot.
-                self.new_attempt(key, subject, Slot::default(), node, at)
+                // The log tells no slot but the node, which is that of a global service.
+                let is_global = self.subject(subject).is_some_and(|subject| subject.is_global);
+                let slot = if is_global { Slot::of_task(0, &fact.node_id) } else { Slot::default() };
+                self.new_attempt(key, subject, slot, node, at)
             }
         };
         let subject = self.attempts[index as usize].subject;
@@ -263,6 +265,7 @@ impl Detector {
             Mode::Replicated(replicas) => Some(u32::try_from(replicas).unwrap_or(u32::MAX)),
             Mode::Global | Mode::Job | Mode::Other => None,
         };
+        subject.is_global = fact.mode == Mode::Global;
         subject.listed = listing;
         subject.is_held = fact.labels.iter().any(|(name, _)| name == HELD_LABEL);
         let is_new = is_first && began.is_some_and(|began| fact.created >= began);
