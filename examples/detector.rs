@@ -43,6 +43,7 @@ fn say(detector: &mut Detector) {
                 println!("{} storm: {}: {}: {}", storm.detected, storm.subject.name, storm.cause, storm.detail);
             }
             Notice::CauseChanged { storm, from, to } => println!("{}: not {from} but {to}", storm.subject.name),
+            Notice::Moved { storm, .. } => println!("{}: goes on though it was made again", storm.subject.name),
             Notice::Subsided(storm) => println!("{}: over after {} failures", storm.subject.name, storm.failed),
             Notice::Found(finding) => println!("{}: {}", finding.subject.name, finding.detail),
         }

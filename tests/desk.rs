@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use squall::model::{
     Action, Alert, AlertKind, Author, Cause, ClockStep, Gap, Hold, HoldChange, HoldEnd, Labels, OnClock as _, Phase,
-    Quarantine, Refusal, Response, Severity, Storm, StormState, Subject, Timestamp,
+    Quarantine, Refusal, Response, Severity, Storm, StormState, Subject, SubjectKind, Timestamp,
 };
 use squall::notify::{Desk, Filter, Heard, Memory, News, Part, Settings, Silence, When};
 use squall::situation::{Input, Situation};
@@ -925,4 +925,27 @@ fn a_clock_that_is_set_back_delays_no_message_by_an_hour() {
     stage.desk.step(ClockStep { expected, said: stage.now });
     stage.pass(MIN);
     assert_eq!(stage.told.len(), 1, "{:#?}", stage.told);
+}
+
+#[test]
+fn a_manager_that_is_demoted_says_nothing_more_of_services() {
+    let mut stage = Stage::new();
+    stage.begin("web", Cause::Mount);
+    let mut container = stage.storm("cache", Cause::Mount);
+    container.subject.kind = SubjectKind::Container;
+    stage.begin_as(container);
+    assert_eq!(stage.pass(MIN).len(), 1);
+    stage.desk.hear(stage.now, News::SeesServices(false));
+    stage.storms.remove("web");
+    let later = stage.pass(48 * HOUR);
+    assert!(!later.is_empty(), "the container's storm goes on");
+    for alert in &later {
+        let names: Vec<&str> = alert.storms.iter().map(|storm| storm.subject.name.as_str()).collect();
+        assert_eq!(names, ["cache"], "{}", alert.title);
+        assert!(!alert.ends, "{}", alert.title);
+    }
+    // What was on its way to the desk.
+    let late = stage.storm("late", Cause::Mount);
+    stage.begin_as(late);
+    assert_eq!(stage.pass(MIN), []);
 }

@@ -838,6 +838,7 @@ fn a_manager_that_becomes_a_worker_is_still_watched() {
     let asked = daemon.count("/info");
     watch.until("it goes on asking", |_| daemon.count("/info") > asked);
     assert_eq!(watch.notices("trouble").len(), 1, "said once: {}", watch.words());
+    assert_eq!(watch.notices("role").len(), 1, "{}", watch.words());
     serve_storm(&daemon);
     let listed = daemon.count("/tasks");
     watch.until("it lists tasks again", |_| daemon.count("/tasks") > listed + 1);

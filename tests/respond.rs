@@ -1722,3 +1722,24 @@ fn a_service_that_somebody_had_stopped_is_not_started_by_its_backoff() {
     lab.run(secs(300), |_| false);
     assert!(lab.tasks.is_empty(), "{:?}", lab.sets());
 }
+
+/// Its service was removed and made again under its name.
+#[test]
+fn a_service_made_again_is_held_for_its_own_failures() {
+    let mut lab = looping(Response::Backoff);
+    let storm = lab.scene.storm.clone().expect("it storms");
+    lab.tasks.clear();
+    lab.responder = Responder::new(acting());
+    lab.responder.lead(lab.now, true);
+    let former = Subject { id: "before".to_owned(), ..storm.subject.clone() };
+    lab.responder.take(lab.now, &Notice::Onset(Arc::new(Storm { subject: former, ..storm.clone() })));
+    lab.responder.take(lab.now, &Notice::Moved { storm: Arc::new(storm), from: "before".to_owned() });
+    assert_eq!(lab.responder.due(lab.now), ["svc1"], "the id before is forgotten");
+    assert_eq!(lab.refusal(), Refusal::TooFewFailures);
+    lab.pass(secs(30));
+    for age in [12, 10, 8, 6, 4, 2] {
+        lab.task(1, "n1", secs(age), TaskState::Rejected);
+    }
+    lab.touch();
+    lab.permit();
+}

@@ -205,7 +205,7 @@ impl Manager {
         for notice in notices {
             self.responder.take(now, &notice);
             match notice {
-                Notice::Onset(storm) | Notice::CauseChanged { storm, .. } => {
+                Notice::Onset(storm) | Notice::CauseChanged { storm, .. } | Notice::Moved { storm, .. } => {
                     self.situation.take(now, Input::Storm(storm), &none);
                 }
                 Notice::Subsided(storm) => self.situation.take(now, Input::Calm(storm), &none),

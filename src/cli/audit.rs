@@ -31,7 +31,8 @@ async fn audit(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit>
         | Said::Decided(_)
         | Said::Settled(..)
         | Said::NoJournal(_)
-        | Said::JournalBack => {}
+        | Said::JournalBack
+        | Said::Role(_) => {}
     };
     session.look(&mut said).await?;
     if let Some(time) = command.watch_for {

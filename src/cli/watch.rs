@@ -197,6 +197,8 @@ fn log(said: &Said) {
             error!(why = %printable(why), "the journal cannot be written: history is kept in memory");
         }
         Said::JournalBack => info!("the journal is written again"),
+        Said::Role(Role::Manager) => info!("this node is a manager: its services are watched from now on"),
+        Said::Role(_) => info!("this node is no manager any more: services are watched on the managers that are left"),
     }
 }
 
@@ -333,6 +335,7 @@ fn print(said: &Said) -> io::Result<()> {
         }
         Said::NoJournal(why) => (line.notice, line.why) = ("no-journal", Some(&**why)),
         Said::JournalBack => line.notice = "journal-back",
+        Said::Role(role) => (line.notice, line.why) = ("role", Some(role.as_str())),
     }
     if line.notice.is_empty() {
         return Ok(());

@@ -77,6 +77,8 @@ pub enum Said {
     NoJournal(String),
     /// The journal is written again.
     JournalBack,
+    /// The node has become this: a manager sees services, another node does not.
+    Role(Role),
 }
 
 /// A task of the plan that was done.
@@ -129,6 +131,8 @@ struct State {
     info: Info,
     clock: DaemonClock,
     role: Role,
+    /// What it was when that was said last.
+    role_said: Role,
     skipped: Skipped,
     observations: u64,
     sight: Sight,
@@ -175,6 +179,7 @@ impl Session {
             info: info.clone(),
             clock,
             role,
+            role_said: role,
             skipped: Skipped::default(),
             observations: 0,
             sight: Sight::default(),
@@ -366,6 +371,9 @@ impl Session {
     fn conclude(&self, done: Done, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
         let Done { task, began, role, result } = done;
         let now = Instant::now();
+        if let Some(role) = self.state().take_role() {
+            say(Said::Role(role));
+        }
         if task == Task::Sweep
             && let Some(supervisor) = &mut self.state().supervisor
         {

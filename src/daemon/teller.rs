@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::clock::{WallClock, wall_clock};
 use super::inbox::Inbox;
 use super::opened::Opened;
-use super::session::{Said, Session};
+use super::session::{Role, Said, Session};
 use crate::config::{Config, Mistakes, Serve};
 use crate::model::{Check, OnClock as _, Status, Timestamp};
 use crate::notify::{Content, Courier, Desk, Heard, News, Outbox, Part, Receiver, Sender, SenderError, Settings};
@@ -205,7 +205,7 @@ impl Teller {
                 return;
             }
             // Only the lines of watch tell these: they are no steps of a case.
-            Said::Found(_) | Said::Decided(_) | Said::Settled(..) => return,
+            Said::Found(_) | Said::Decided(_) | Said::Settled(..) | Said::Role(_) => return,
             Said::Gap(gap) => News::Gap(gap.clone()),
             Said::Lost(why) => trouble(Part::Docker, why),
             Said::Back => News::Recovered(Part::Docker),
@@ -220,7 +220,7 @@ impl Teller {
     /// Shows how a session is, for as long as it is polled.
     pub async fn follow(&self, session: &Session) {
         let mut figures_at = Instant::now();
-        let mut leads = None;
+        let (mut leads, mut sees) = (None, None);
         let mut has_listed = false;
         let mut failing = BTreeSet::new();
         let mut had_receivers = self.has_receivers();
@@ -229,10 +229,14 @@ impl Teller {
             let has_receivers = self.has_receivers();
             if has_receivers != had_receivers {
                 // While there are none, the desk hears nothing.
-                (leads, has_listed, had_receivers) = (None, false, has_receivers);
+                (leads, sees, has_listed, had_receivers) = (None, None, false, has_receivers);
                 if has_receivers {
                     session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
                 }
+            }
+            let sees_services = session.role() == Role::Manager;
+            if sees != Some(sees_services) && self.pass(News::SeesServices(sees_services)) {
+                sees = Some(sees_services);
             }
             let leads_now = session.leads();
             // What finds no room is said again: without it nothing is ever told.

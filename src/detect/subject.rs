@@ -160,18 +160,19 @@ impl SubjectState {
         self.take_in(earlier.key, earlier, former_max)
     }
 
-    /// The listing has it under this id: whatever was heard of it, it is there.
-    pub(super) fn is_listed_as(&mut self, id: &str, former_max: usize) {
+    /// The listing has it under this id: whatever was heard of it, it is there. Returns the id before, if it had another.
+    pub(super) fn is_listed_as(&mut self, id: &str, former_max: usize) -> Option<String> {
         self.removed = None;
         let key = Key::new(id);
-        if self.key != key {
-            self.former.push(std::mem::replace(&mut self.key, key));
-            self.former.retain(|former| *former != key);
-            self.subject.id = id.to_owned();
-            if self.former.len() > former_max {
-                self.former.remove(0);
-            }
+        if self.key == key {
+            return None;
         }
+        self.former.push(std::mem::replace(&mut self.key, key));
+        self.former.retain(|former| *former != key);
+        if self.former.len() > former_max {
+            self.former.remove(0);
+        }
+        Some(std::mem::replace(&mut self.subject.id, id.to_owned()))
     }
 
     fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {

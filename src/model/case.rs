@@ -110,6 +110,16 @@ pub enum HoldChange {
     Ended(Subject, HoldEnd),
 }
 
+impl HoldChange {
+    /// What it is about.
+    pub fn subject(&self) -> &Subject {
+        match self {
+            Self::Held(held) => &held.subject,
+            Self::Ended(subject, _) => subject,
+        }
+    }
+}
+
 /// One subject's trouble from its onset until it is over. There is one for each subject at a time, in
 /// [`Situation`](crate::situation::Situation).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -146,6 +146,13 @@ pub enum Notice {
         /// The cause of its recent failures.
         to: Cause,
     },
+    /// The subject of a storm that goes on has another id: its service was removed and made again under its name.
+    Moved {
+        /// The storm now.
+        storm: Arc<Storm>,
+        /// The id before.
+        from: String,
+    },
     /// It has subsided.
     Subsided(Arc<Storm>),
     /// Something waits that ought not to.
@@ -155,8 +162,24 @@ pub enum Notice {
 impl OnClock for Notice {
     fn step(&mut self, step: ClockStep) {
         match self {
-            Self::Onset(storm) | Self::CauseChanged { storm, .. } | Self::Subsided(storm) => storm.step(step),
+            Self::Onset(storm)
+            | Self::CauseChanged { storm, .. }
+            | Self::Moved { storm, .. }
+            | Self::Subsided(storm) => storm.step(step),
             Self::Found(finding) => finding.step(step),
+        }
+    }
+}
+
+impl Notice {
+    /// What it is about.
+    pub fn subject(&self) -> &Subject {
+        match self {
+            Self::Onset(storm)
+            | Self::CauseChanged { storm, .. }
+            | Self::Moved { storm, .. }
+            | Self::Subsided(storm) => &storm.subject,
+            Self::Found(finding) => &finding.subject,
         }
     }
 }

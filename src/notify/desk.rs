@@ -31,7 +31,8 @@ use pressing::Pressing;
 use super::news::{Heard, News};
 use super::silence::Silence;
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Severity, Timestamp, fnv_64, on_clock,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Severity, SubjectKind, Timestamp,
+    fnv_64, on_clock,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
@@ -106,6 +107,7 @@ pub struct Desk {
     /// When everything was listed for the first time; cases that an earlier process told are looked for from then on.
     listed: Option<Timestamp>,
     leads: bool,
+    sees_services: bool,
     /// Shared with the task that writes them down.
     conversations: BTreeMap<u64, Arc<Conversation>>,
     /// The conversation of each case.
@@ -129,6 +131,7 @@ impl Desk {
             started: now,
             listed: None,
             leads: false,
+            sees_services: true,
             conversations: BTreeMap::new(),
             by_case: BTreeMap::new(),
             next_number: 0,
@@ -193,6 +196,12 @@ impl Desk {
     pub fn hear(&mut self, now: Timestamp, news: News) {
         match news {
             News::Leads(leads) => self.leads = leads,
+            News::SeesServices(sees) => {
+                self.sees_services = sees;
+                if !sees {
+                    self.forget_services();
+                }
+            }
             News::Listed => self.listed = self.listed.or(Some(now)),
             News::Cases(cases) => {
                 cases.into_iter().for_each(|heard| self.hear_case(now, heard));
@@ -281,6 +290,9 @@ impl Desk {
 
     /// Takes one case as it is now. A case that begins joins the conversation that it belongs to.
     fn hear_case(&mut self, now: Timestamp, heard: Heard) {
+        if !self.sees_services && heard.case.subject().kind == SubjectKind::SwarmService {
+            return;
+        }
         let key = self.find(&heard.case);
         let known = self.by_case.get(&key).copied().filter(|number| self.conversations.contains_key(number));
         let number = match known {
@@ -400,6 +412,12 @@ impl Desk {
         }
     }
 
+    /// Drops the cases of services without a word.
+    fn forget_services(&mut self) {
+        self.conversations.retain(|_, conversation| Arc::make_mut(conversation).forget(SubjectKind::SwarmService));
+        self.by_case.retain(|key, _| key.0 != SubjectKind::SwarmService);
+    }
+
     fn forget_ended(&mut self) {
         let before = self.conversations.len();
         self.conversations.retain(|_, conversation| !conversation.is_done());
@@ -412,7 +430,7 @@ impl Desk {
 
 // The clock is this machine's: nothing is told an hour too soon or too late because it was stepped.
 on_clock!(Desk { started, listed, conversations, pressing, digest, unsaid } rest {
-    settings, leads, by_case, next_number, forgotten,
+    settings, leads, sees_services, by_case, next_number, forgotten,
 });
 
 /// Sixteen hex digits.

@@ -10,6 +10,8 @@ use crate::model::{Case, Gap, Step, Timestamp, on_clock};
 pub enum News {
     /// Whether this node is the one that tells: it leads its Swarm, or there is none.
     Leads(bool),
+    /// Whether this node sees services: it is a manager. One that does not leaves their cases to the managers.
+    SeesServices(bool),
     /// Everything was listed for the first time: a case that this process has not heard of ended before it began.
     Listed,
     /// Cases as they are now, each with the steps that it took since the desk heard of it last.

@@ -277,6 +277,14 @@ impl Responder {
                     }
                 }
             }
+            Notice::Moved { storm, from } => {
+                self.storms.remove(from);
+                self.credits.remove(from);
+                self.said.remove(from);
+                // What failed before the service was made again proves nothing against it.
+                let wait = Wait { answered: Some(now), ..Wait::new(storm, now) };
+                self.storms.insert(storm.subject.id.clone(), wait);
+            }
             Notice::Subsided(storm) if storm.subject.kind != SubjectKind::SwarmService => {
                 let key = containers::key(&storm.subject);
                 self.container_storms.remove(&key);

@@ -44,8 +44,8 @@ impl Input {
     pub fn subject(&self) -> &Subject {
         match self {
             Self::Storm(storm) | Self::Calm(storm) => &storm.subject,
-            Self::Hold(HoldChange::Held(held)) => &held.subject,
-            Self::Hold(HoldChange::Ended(subject, _)) | Self::Refused { subject, .. } => subject,
+            Self::Hold(change) => change.subject(),
+            Self::Refused { subject, .. } => subject,
         }
     }
 }

@@ -671,6 +671,7 @@ impl Verdict {
                 let what = match notice {
                     Notice::Onset(storm) => format!("onset of {} by {}", storm.subject.name, storm.cause),
                     Notice::CauseChanged { storm, from, to } => format!("{} from {from} to {to}", storm.subject.name),
+                    Notice::Moved { storm, .. } => format!("{} made again", storm.subject.name),
                     Notice::Subsided(storm) => format!("end of {}", storm.subject.name),
                     Notice::Found(finding) => format!("{} {}", finding.subject.name, finding.kind.as_str()),
                 };

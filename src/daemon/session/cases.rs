@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::respond::{COUNTS_MAX, MINUTES_EVERY, PARTS_EVERY, Response, STORMS_MAX, keep_counts};
-use super::{Role, Said, Session, State};
+use super::{Said, Session, State};
 use crate::daemon::purse::Purse;
 use crate::journal::Entry;
-use crate::model::{HoldChange, HoldEnd, Labels, Notice, Step, SubjectKind, Timestamp, Transition};
+use crate::model::{HoldChange, HoldEnd, Labels, Notice, Step, Timestamp, Transition};
 use crate::situation::Input;
 
 const NO_LABELS: &Labels = &Labels::new();
@@ -26,7 +26,9 @@ impl Session {
                 response.responder.take(now, &notice);
             }
             match notice {
-                Notice::Onset(storm) | Notice::CauseChanged { storm, .. } => state.see(now, Input::Storm(storm)),
+                Notice::Onset(storm) | Notice::CauseChanged { storm, .. } | Notice::Moved { storm, .. } => {
+                    state.see(now, Input::Storm(storm))
+                }
                 Notice::Subsided(storm) => state.see(now, Input::Calm(storm)),
                 Notice::Found(finding) => said.push(Said::Found(finding)),
             }
@@ -35,8 +37,7 @@ impl Session {
         state.situation.advance(now);
         let State { detector, situation, response, purse, tally, role, .. } = state;
         for transition in situation.drain() {
-            // A node that is no manager any more does not see what becomes of services.
-            if *role == Role::Worker && transition.case.subject().kind == SubjectKind::SwarmService {
+            if !role.sees(transition.case.subject()) {
                 continue;
             }
             if let Some(response) = response {

@@ -254,6 +254,7 @@ impl OnClock for State {
             info: _,
             clock: _,
             role: _,
+            role_said: _,
             skipped: _,
             observations: _,
             sight,

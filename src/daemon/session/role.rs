@@ -1,4 +1,6 @@
+use super::State;
 use crate::docker::Info;
+use crate::model::{Subject, SubjectKind};
 
 /// What this node is in its Swarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,11 @@ impl Role {
         }
     }
 
+    /// Whether a node of this role sees what becomes of a subject: of services only managers do.
+    pub fn sees(self, subject: &Subject) -> bool {
+        self == Self::Manager || subject.kind != SubjectKind::SwarmService
+    }
+
     /// The role as the API spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -27,5 +34,21 @@ impl Role {
             Self::Worker => "worker",
             Self::Plain => "plain",
         }
+    }
+}
+
+impl State {
+    /// Draws the conclusions from another role, and returns it; `None` if it is still the same.
+    pub(super) fn take_role(&mut self) -> Option<Role> {
+        let before = std::mem::replace(&mut self.role_said, self.role);
+        if before == self.role {
+            return None;
+        }
+        if before == Role::Manager {
+            // For this node no service is listed any more.
+            self.detector.begin_listing(self.clock.now());
+            self.detector.end_listing();
+        }
+        Some(self.role)
     }
 }

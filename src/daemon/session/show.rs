@@ -9,8 +9,8 @@ use super::look::Past;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
 use crate::model::{
-    Action, BudgetStanding, Check, Health, Outcome, Phase, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
-    STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
+    Action, BudgetStanding, Case, Check, Health, Outcome, Phase, QuarantineStatus, Refusal, RegistryStatus,
+    STATUS_SCHEMA, STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
 };
 use crate::notify::Heard;
 
@@ -43,7 +43,7 @@ impl Session {
     /// All cases, for a desk that has heard of none.
     pub fn cases(&self) -> Vec<Heard> {
         let state = self.state();
-        let heard = state.situation.cases().map(|case| Heard { case: Arc::clone(case), steps: BTreeSet::new() });
+        let heard = state.seen_cases().map(|case| Heard { case: Arc::clone(case), steps: BTreeSet::new() });
         heard.collect()
     }
 
@@ -80,7 +80,7 @@ impl Session {
         let mut storms =
             Most::new(STATUS_STORMS_MAX, |a: &Storm, b: &Storm| b.failed.cmp(&a.failed).then_with(|| a.id.cmp(&b.id)));
         let mut registries = Registries::default();
-        for case in state.situation.cases() {
+        for case in state.seen_cases() {
             let subject = case.subject();
             let live = state.detector.storm(subject.kind, &subject.id);
             let known = || (case.phase == Phase::Storming).then(|| (*case.storm).clone());
@@ -175,8 +175,13 @@ impl Session {
 }
 
 impl State {
+    /// The cases of what this node sees.
+    fn seen_cases(&self) -> impl Iterator<Item = &Arc<Case>> {
+        self.situation.cases().filter(|case| self.role.sees(case.subject()))
+    }
+
     fn quarantines(&self) -> Vec<QuarantineStatus> {
-        let held = self.situation.cases().filter_map(|case| {
+        let held = self.seen_cases().filter_map(|case| {
             let hold = case.hold.as_ref()?;
             Some(QuarantineStatus {
                 service: case.subject().name.clone(),

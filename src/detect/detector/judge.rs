@@ -266,6 +266,13 @@ impl Detector {
         }
     }
 
+    /// A subject has another id: if it storms, that is said.
+    pub(in crate::detect) fn announce_move(&mut self, index: u32, from: String) {
+        if let Some(storm) = self.storm_of(index) {
+            self.notify(Notice::Moved { storm: Arc::new(storm), from });
+        }
+    }
+
     pub(in crate::detect) fn notify(&mut self, notice: Notice) {
         if self.notices.len() < NOTICES_MAX {
             self.notices.push_back(notice);

@@ -202,6 +202,7 @@ impl Detector {
             self.attempts[*attempt as usize].subject = known;
         }
         let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
+        let former = state.subject.id.clone();
         let forgotten =
             if is_past { state.preceded_by(&later, FORMER_MAX) } else { state.succeeded_by(&later, FORMER_MAX) };
         if let Some(key) = forgotten {
@@ -216,14 +217,13 @@ impl Detector {
             }
             return;
         }
-        let Some(failing) = later.failing else {
-            self.set_image(known, &later.image);
-            return;
-        };
-        for (cause, text) in &failing.details {
+        let failing = later.failing;
+        for (cause, text) in failing.iter().flat_map(|failing| &failing.details) {
             state.say(&self.quotas, *cause, text);
         }
+        self.announce_move(known, former);
         self.set_image(known, &later.image);
+        let Some(failing) = failing else { return };
         for failure in failing.recent {
             self.fail(known, failure);
         }

@@ -254,7 +254,7 @@ impl Detector {
         let (listing, began, now) = (self.listing, self.began, self.now);
         let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
         let image = ImageRef::parse(&fact.image).map(|image| ImageKey::of(&image)).unwrap_or_default();
-        subject.is_listed_as(&fact.id, FORMER_MAX);
+        let former = subject.is_listed_as(&fact.id, FORMER_MAX);
         let is_first = subject.deployed == Timestamp::default();
         let is_other = !is_first && subject.spec_image != image;
         subject.spec_image = image;
@@ -271,6 +271,9 @@ impl Detector {
         let is_new = is_first && began.is_some_and(|began| fact.created >= began);
         subject.deployed = fact.rolled_out.unwrap_or(fact.created).max(fact.created);
         self.follow_image(index);
+        if let Some(former) = former {
+            self.announce_move(index, former);
+        }
         if is_new || is_other {
             self.count_resolution(index, fact.updated);
         }

@@ -10,8 +10,8 @@ use super::group::families;
 use super::words;
 use super::{Settings, id_of, severity_of};
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Storm, Timestamp,
-    on_clock,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Storm, SubjectKind,
+    Timestamp, on_clock,
 };
 use crate::notify::news::Heard;
 use crate::notify::silence::Silence;
@@ -170,6 +170,12 @@ impl Conversation {
         if let Some(member) = self.members.remove(from) {
             self.members.insert(to, member);
         }
+    }
+
+    /// Drops its cases of a kind; whether any are left.
+    pub(super) fn forget(&mut self, kind: SubjectKind) -> bool {
+        self.members.retain(|key, _| key.0 != kind);
+        !self.members.is_empty()
     }
 
     /// What of it this process has not heard of is over.
