@@ -455,8 +455,10 @@ fn assert_stated(services: &[Service], asked: &[(Place, Asked)], stated: &BTreeM
         let stated = stated.get(service.name).copied().unwrap_or_default();
         // Replicas that pull at once what is not there may each fetch it, as they come: nobody can foretell that.
         let is_fetched = !service.is_present && service.image != Missing;
-        let race = if is_fetched { (service.replicas - 1) * (1 + u64::from(service.image == Index)) } else { 0 };
-        let slack = race.max(1);
+        let race = if is_fetched { service.replicas * (1 + u64::from(service.image == Index)) - 1 } else { 0 };
+        // A pull that is refused before its manifest is told from others by its log line, which may come too late.
+        let unsure = if truth.manifests() == 0 { truth.checks / 10 } else { 0 };
+        let slack = race.max(unsure).max(1);
         compare(format!("manifests of {}", service.name), stated.manifests(), truth.manifests(), slack);
         compare(format!("manifest GETs of {}", service.name), stated.manifest_gets, truth.manifest_gets, slack);
     }

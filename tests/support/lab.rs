@@ -117,6 +117,12 @@ impl Lab {
 
     /// The same, without waiting for its end.
     pub(crate) fn spawn_storms(&self, command: &str, names: &[&str]) -> Child {
+        // Debian's dockerd panics now and then when a service is removed that loops, and the lab starts it again.
+        let answers = || self.docker_command(&["version"]).output().is_ok_and(|output| output.status.success());
+        let until = Instant::now() + Duration::from_secs(60);
+        while !answers() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(200));
+        }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/storms");
         let mut run = Command::new(script);
         run.arg(command).arg(&self.dir).args(names);
