@@ -5,6 +5,7 @@ mod decide;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,8 +16,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, Cause, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, OnClock, Outcome, Refusal,
-    Response, ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
+    Action, Author, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, OnClock, Outcome, Refusal, Response,
+    ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -63,9 +64,8 @@ pub struct Responder {
 /// A storm that is not answered yet.
 #[derive(Debug)]
 struct Wait {
-    subject: Subject,
-    cause: Cause,
-    registry: String,
+    /// As it was told last; shared with the situation.
+    storm: Arc<Storm>,
     /// When the service is worth a look.
     next: Timestamp,
     /// The `Version.Index` of the last look.
@@ -77,23 +77,8 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(storm: &Storm, next: Timestamp) -> Self {
-        Self {
-            subject: storm.subject.clone(),
-            cause: storm.cause,
-            registry: storm.registry.clone(),
-            next,
-            version: 0,
-            failures: 0,
-            answered: None,
-        }
-    }
-
-    fn is_now(&mut self, storm: &Storm) {
-        // A service that was known by its id has a name and a stack by now.
-        self.subject.clone_from(&storm.subject);
-        self.cause = storm.cause;
-        self.registry.clone_from(&storm.registry);
+    fn new(storm: &Arc<Storm>, next: Timestamp) -> Self {
+        Self { storm: Arc::clone(storm), next, version: 0, failures: 0, answered: None }
     }
 }
 
@@ -268,10 +253,7 @@ impl Responder {
                 }
                 match storms.get_mut(&key) {
                     // Its cause has changed: the response may be another.
-                    Some(wait) => {
-                        wait.is_now(storm);
-                        wait.next = now;
-                    }
+                    Some(wait) => (wait.storm, wait.next) = (Arc::clone(storm), now),
                     None => {
                         storms.insert(key, Wait::new(storm, now));
                     }
@@ -501,7 +483,8 @@ impl Responder {
 on_clock!(Responder { budget, storms, held, let_go, hands_off, container_storms, latest, changes } rest {
     settings, said, stopped, unfinished, credits, services, leads, listing, counters,
 });
-on_clock!(Wait { next, answered } rest { subject, cause, registry, version, failures });
+// Of the storm no time is used.
+on_clock!(Wait { next, answered } rest { storm, version, failures });
 on_clock!(HandsOff { until } rest { template });
 
 impl OnClock for Holding {

@@ -37,7 +37,7 @@ impl Responder {
     /// The container subjects whose storm wants an answer now.
     pub fn due_containers(&self, now: Timestamp) -> Vec<Subject> {
         let due = self.container_storms.values().filter(|wait| wait.next <= now);
-        due.map(|wait| wait.subject.clone()).collect()
+        due.map(|wait| wait.storm.subject.clone()).collect()
     }
 
     /// How a stop whose settlement nobody knows ended, by what the containers look like now. One that was not done

@@ -1,6 +1,7 @@
 //! Decides on what was read of a service.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{HANDS_OFF_MAX, Holding, Look, NEVER, Responder, Verdict};
 use crate::model::{
@@ -30,8 +31,13 @@ impl Responder {
         let id = &view.id;
         if let Some(wait) = self.storms.get_mut(id) {
             wait.version = view.version;
-            if let Some(storm) = &scene.storm {
-                wait.is_now(storm);
+            // A service that was known by its id has a name and a stack by now.
+            let known = &wait.storm;
+            let is_other = |storm: &&Storm| {
+                storm.subject != known.subject || storm.cause != known.cause || storm.registry != known.registry
+            };
+            if let Some(storm) = scene.storm.as_ref().filter(is_other) {
+                wait.storm = Arc::new(storm.clone());
             }
         }
         let was_held = self.is_holding(id);
@@ -285,11 +291,14 @@ impl Responder {
         if !cause.is_of_registry() || registry.is_empty() {
             return false;
         }
-        let alike: Vec<_> =
-            self.storms.values().filter(|wait| wait.cause.is_of_registry() && wait.registry == registry).collect();
+        let alike: Vec<_> = self
+            .storms
+            .values()
+            .filter(|wait| wait.storm.cause.is_of_registry() && wait.storm.registry == registry)
+            .collect();
         // A service of no stack is related to no other.
         let unrelated: BTreeSet<&str> =
-            alike.iter().map(|wait| wait.subject.stack.as_deref().unwrap_or(&wait.subject.id)).collect();
+            alike.iter().map(|wait| wait.storm.subject.stack.as_deref().unwrap_or(&wait.storm.subject.id)).collect();
         alike.len() >= INCIDENT_STORMS && unrelated.len() > 1
     }
 

@@ -123,7 +123,7 @@ impl Responder {
     /// What was held for a person to undo before it was known that the registry fails many comes back by itself too.
     fn soften(&mut self, now: Timestamp, view: &View, mark: &Mark, scene: &Scene) -> Verdict {
         let wait = self.storms.get(&view.id);
-        let is_incident = wait.is_some_and(|wait| self.is_registry_incident(wait.cause, &wait.registry));
+        let is_incident = wait.is_some_and(|wait| self.is_registry_incident(wait.storm.cause, &wait.storm.registry));
         if mark.by != Author::Breaker || !is_incident {
             return Verdict::Nothing;
         }
