@@ -294,27 +294,8 @@ fn thirty_services_at_once_are_stopped_within_a_minute() {
     const SERVICES: usize = 30;
     let lab = Lab::enter();
     let dir = tempfile::tempdir().unwrap();
-    let image = format!("{}/app:1", lab.var("REGISTRY"));
     let names: Vec<String> = (1..=SERVICES).map(|n| format!("storm{n}")).collect();
-    for name in &names {
-        let mount = "type=bind,source=/nope,target=/nope";
-        lab.docker(&[
-            "service",
-            "create",
-            "--quiet",
-            "--detach",
-            "--name",
-            name,
-            "--no-resolve-image",
-            "--restart-delay",
-            "1s",
-            "--mount",
-            mount,
-            &image,
-            "sleep",
-            "600",
-        ]);
-    }
+    names.iter().for_each(|name| lab.create_loop(name));
     // Held by the configuration as it comes: three by what a person has to undo, the others by what undoes itself.
     let began = Instant::now();
     let args = ["--log", lab.log(), "--enforce=all", "--response", "scale-to-zero"];

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use scenario::{
     HOUR, MIN, SEC, SWARM3_FILES, Scenario, Service, TASK_VIEWS, VIEWS, View, check, check_calm, check_calm_in,
-    check_in, swarm3_file,
+    check_in, moment, swarm3_file,
 };
 use serde_json::{Value, json};
 use squall::detect::{Detector, Settings};
@@ -274,8 +274,7 @@ fn a_storm_goes_on_though_a_listing_comes_between_a_service_and_its_successor() 
     made_again(&mut s, 6);
     let mut detector = Detector::new(Settings::default());
     let mut next_listing = 0;
-    for line in s.lines(View::Tasks) {
-        let Reading::Observation(observation) = read_line(&line, 0) else { panic!("not read: {line}") };
+    s.observe(View::Tasks, |observation| {
         let now = observation.at;
         if now.as_nanos() >= next_listing {
             // Nothing is there when it is looked.
@@ -283,9 +282,9 @@ fn a_storm_goes_on_though_a_listing_comes_between_a_service_and_its_successor() 
             detector.begin_listing(now);
             detector.end_listing();
         }
-        detector.take(&observation);
+        detector.take(observation);
         detector.advance(now);
-    }
+    });
     let last = detector.now();
     detector.finish(last);
     let storms = detector.storms();
@@ -355,12 +354,8 @@ fn kept(s: &mut Scenario, lives: &[(i64, i64, &Service)], running: Option<(i64, 
 /// The storms that `audit` finds at `now`, from one listing.
 fn audit(s: &Scenario, now: i64) -> Vec<Storm> {
     let mut detector = Detector::new(Settings::default());
-    let first = s.lines(View::Tasks);
-    for line in &first {
-        let Reading::Observation(observation) = read_line(line, 0) else { panic!("not read: {line}") };
-        detector.take(&observation);
-    }
-    let now = Timestamp::from_nanos((1_795_248_000 * 1000 + now) * 1_000_000);
+    s.observe(View::Tasks, |observation| detector.take(observation));
+    let now = moment(now);
     detector.advance(now);
     detector.judge_history(now);
     detector.storms()
@@ -417,19 +412,12 @@ fn a_listing_that_has_all_attempts_of_a_new_service_tells_no_more_than_they_prov
 #[test]
 fn one_failure_after_a_gap_does_not_revive_a_storm_that_was_mended() {
     let mut s = Scenario::new();
-    let web = Service::new("web");
-    s.service(&web, 0);
-    let at = s.crash_loop(&web, 1, 0, 20, SEC, 1);
-    let healthy = s.run(&web, 1, "node1", at);
-    s.idle(at, at + 20 * MIN);
-    s.die(&healthy, at + 20 * MIN, 1);
-    s.run(&web, 1, "node1", at + 20 * MIN + 300);
+    s.mended_loop(&Service::new("web"), 20 * MIN);
     let mut detector = Detector::new(Settings::default());
-    for line in s.lines(View::All) {
-        let Reading::Observation(observation) = read_line(&line, 0) else { continue };
-        detector.take(&observation);
+    s.observe(View::All, |observation| {
+        detector.take(observation);
         detector.advance(observation.at);
-    }
+    });
     let now = detector.now().plus(std::time::Duration::from_secs(5));
     detector.blind(now);
     detector.advance(now);
@@ -577,10 +565,7 @@ fn a_gap_during_a_storm_makes_its_figures_bounds() {
     s.service(&web, 0);
     s.crash_loop(&web, 1, 0, 20, SEC, 1);
     let mut detector = Detector::new(Settings::default());
-    for line in s.lines(View::All) {
-        let Reading::Observation(observation) = read_line(&line, 0) else { continue };
-        detector.observe(&observation);
-    }
+    s.observe(View::All, |observation| detector.observe(observation));
     assert!(detector.storms()[0].exact);
     detector.blind(detector.now());
     assert!(!detector.storms()[0].exact);

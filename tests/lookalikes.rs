@@ -782,14 +782,8 @@ fn a_storm_of_a_service_that_is_removed_has_ended() {
 #[test]
 fn a_single_failure_after_a_storm_has_ended_is_no_new_storm() {
     let mut s = Scenario::new();
-    let web = Service::new("web");
-    s.service(&web, 0);
-    let at = s.crash_loop(&web, 1, 0, 20, SEC, 1);
-    let healthy = s.run(&web, 1, "node1", at);
-    s.idle(at, at + 40 * MIN);
-    s.die(&healthy, at + 40 * MIN, 1);
-    s.run(&web, 1, "node1", at + 40 * MIN + 300);
-    s.idle(at + 41 * MIN, at + 50 * MIN);
+    let at = s.mended_loop(&Service::new("web"), 40 * MIN);
+    s.idle(at + MIN, at + 10 * MIN);
     check(&s, &["web: app-exit subsided 20/21"]);
 }
 

@@ -59,27 +59,6 @@ impl Managers {
     }
 }
 
-fn create_loop(lab: &Lab, name: &str) {
-    let image = format!("{}/app:1", lab.var("REGISTRY"));
-    let mount = "type=bind,source=/nope,target=/nope";
-    lab.docker(&[
-        "service",
-        "create",
-        "--quiet",
-        "--detach",
-        "--name",
-        name,
-        "--no-resolve-image",
-        "--restart-delay",
-        "1s",
-        "--mount",
-        mount,
-        &image,
-        "sleep",
-        "600",
-    ]);
-}
-
 #[track_caller]
 fn wait<T>(what: &str, secs: u64, mut answer: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(secs);
@@ -109,7 +88,7 @@ fn when_the_leader_dies_within_an_action_the_next_one_settles_it_once() {
         let mut managers = Managers::start("response = \"scale-to-zero\"");
         let leader = wait("a leader", 20, || managers.leader(None));
         let survivor = leader % MANAGERS + 1;
-        create_loop(&managers.lab, "looping");
+        managers.lab.create_loop("looping");
         let id = managers.lab.services()["looping"].0.clone();
         match moment {
             Moment::Before => {
@@ -168,7 +147,7 @@ fn when_the_leader_dies_within_an_action_the_next_one_settles_it_once() {
 fn a_new_leader_goes_on_with_what_the_old_one_holds() {
     let mut managers = Managers::start("response = \"backoff\"\nbackoff_min = \"20s\"\nstable_for = \"5s\"");
     let leader = wait("a leader", 20, || managers.leader(None));
-    create_loop(&managers.lab, "looping");
+    managers.lab.create_loop("looping");
     managers.watch(leader).until("it is held", 30, |watch| watch.words().contains("done").then_some(()));
     let until =
         managers.nodes[leader - 1].spec("looping")["Labels"]["squall.quarantine.until"].as_str().unwrap().to_owned();

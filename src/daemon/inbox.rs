@@ -53,47 +53,24 @@ impl Inbox {
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
-    use crate::model::{Case, CauseCounts, Labels, Phase, Storm, StormState, Subject, SubjectKind, Timestamp};
+    use crate::model::{
+        Author, Case, Cause, Hold, HoldChange, Labels, Phase, Quarantine, Response, Subject, SubjectKind, Timestamp,
+    };
+    use crate::situation::{Input, Situation};
 
     fn heard(name: &str, phase: Phase, step: Step) -> Heard {
-        let at = Timestamp::from_secs(1_795_248_000);
-        let storm = Storm {
-            id: name.to_owned(),
-            subject: Subject {
-                kind: SubjectKind::SwarmService,
-                name: name.to_owned(),
-                id: name.to_owned(),
-                stack: None,
-            },
-            state: StormState::Ongoing,
-            cause: crate::model::Cause::Mount,
-            causes: CauseCounts::default(),
-            detail: String::new(),
-            onset: at,
-            exact: true,
-            updated: None,
-            detected: at,
-            ended: None,
-            detected_after_failures: 6,
-            attempts: 6,
-            failed: 6,
-            attempts_per_min: 60.0,
-            image: String::new(),
-            registry: String::new(),
-            pinned: false,
-            pulls: false,
-            nodes: Vec::new(),
-            slots: Vec::new(),
-            replicas: None,
-            spend: None,
-            advice: String::new(),
-        };
-        let (why, labels) = (String::new(), Labels::new());
-        let storm = Arc::new(storm);
-        let case = Case { id: name.to_owned(), phase, since: at, storm, hold: None, refusal: None, why, labels };
-        Heard { case: Arc::new(case), steps: BTreeSet::from([step]) }
+        let now = Timestamp::from_secs(1_795_248_000);
+        let subject =
+            Subject { kind: SubjectKind::SwarmService, name: name.to_owned(), id: name.to_owned(), stack: None };
+        let hold = Hold { response: Response::Backoff, by: Author::Breaker, since: now, until: None, tries: 0 };
+        let held = Quarantine { subject, storm: name.to_owned(), cause: Cause::Mount, phase: Phase::Held, hold };
+        let mut situation = Situation::new(Duration::from_secs(60));
+        situation.take(now, Input::Hold(HoldChange::Held(Box::new(held))), &Labels::new());
+        let begun = situation.drain().next().expect("it began").case;
+        Heard { case: Arc::new(Case { phase, hold: None, ..(*begun).clone() }), steps: BTreeSet::from([step]) }
     }
 
     #[tokio::test]

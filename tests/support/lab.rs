@@ -134,6 +134,28 @@ impl Lab {
         checked(run_lab(&["restart-docker", self.dir.to_str().unwrap()]), "lab restart-docker");
     }
 
+    /// Creates a service each of whose attempts fails, as the source of its mount is missing.
+    pub(crate) fn create_loop(&self, name: &str) {
+        let image = format!("{}/app:1", self.var("REGISTRY"));
+        let mount = "type=bind,source=/nope,target=/nope";
+        self.docker(&[
+            "service",
+            "create",
+            "--quiet",
+            "--detach",
+            "--name",
+            name,
+            "--no-resolve-image",
+            "--restart-delay",
+            "1s",
+            "--mount",
+            mount,
+            &image,
+            "sleep",
+            "600",
+        ]);
+    }
+
     /// What a docker command prints.
     pub(crate) fn docker(&self, args: &[&str]) -> String {
         checked(self.docker_command(args).output().unwrap(), &format!("docker {args:?}"))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use squall::detect::{Detector, Settings};
 use squall::ingest::{Reading, Recording, Source, read_line};
-use squall::model::{Finding, Notice, Storm, StormState, Timestamp};
+use squall::model::{Finding, Notice, Observation, Storm, StormState, Timestamp};
 
 /// 2026-11-21T08:00:00Z.
 const BASE_SECS: i64 = 1_795_248_000;
@@ -434,6 +434,18 @@ impl Scenario {
         })
     }
 
+    /// A storm of twenty failures that is mended, and one failure more after a healthy run of `healthy`; returns when
+    /// that was. The service runs on.
+    pub fn mended_loop(&mut self, service: &Service, healthy: i64) -> i64 {
+        self.service(service, 0);
+        let mended = self.crash_loop(service, 1, 0, 20, SEC, 1);
+        let task = self.run(service, 1, "node1", mended);
+        self.idle(mended, mended + healthy);
+        self.die(&task, mended + healthy, 1);
+        self.run(service, 1, "node1", mended + healthy + NOTICES);
+        mended + healthy
+    }
+
     /// Attempts of one slot that are rejected one after another. Returns when the next one would be made.
     pub fn reject_loop(&mut self, service: &Service, slot: u64, from: i64, count: u64, error: &str) -> i64 {
         (0..count).fold(from, |at, attempt| {
@@ -566,6 +578,16 @@ impl Scenario {
         shaken
     }
 
+    /// Hands what is seen to `take`, in the order of its arrival.
+    pub fn observe(&self, view: View, mut take: impl FnMut(&Observation<'_>)) {
+        for line in self.arrivals(view) {
+            match read_line(&line.text, 0) {
+                Reading::Observation(observation) => take(&observation),
+                other => assert_eq!(other, Reading::Nothing, "{}", line.text),
+            }
+        }
+    }
+
     /// Judged as `squall replay` judges files: merged by the time that the lines carry.
     pub fn replay(&self, view: View) -> Verdict {
         let mut files: BTreeMap<(Kind, String), String> = BTreeMap::new();
@@ -595,7 +617,7 @@ impl Scenario {
         let mut notices = Vec::new();
         let mut last = Timestamp::from_secs(BASE_SECS);
         for line in self.arrivals(view) {
-            let now = Timestamp::from_nanos(nanos(line.arrival));
+            let now = moment(line.arrival);
             match read_line(&line.text, 0) {
                 Reading::Observation(observation) => detector.take(&observation),
                 other => assert_eq!(other, Reading::Nothing, "{}", line.text),
@@ -726,6 +748,11 @@ pub fn check_calm(scenario: &Scenario) {
     check_calm_in(scenario, &VIEWS);
 }
 
+/// A moment of a scenario.
+pub fn moment(at: i64) -> Timestamp {
+    Timestamp::from_nanos(nanos(at))
+}
+
 fn nanos(at: i64) -> i64 {
     BASE_SECS * 1_000_000_000 + at * 1_000_000
 }
@@ -735,7 +762,7 @@ fn millis(at: Timestamp) -> i64 {
 }
 
 fn stamp(at: i64) -> String {
-    Timestamp::from_nanos(nanos(at)).to_string()
+    moment(at).to_string()
 }
 
 fn node_id(name: &str) -> String {

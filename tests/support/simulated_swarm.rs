@@ -121,6 +121,8 @@ pub struct Service {
     pub fact: ServiceFact<'static>,
     pub tasks: Vec<Task>,
     pub trouble: Option<Trouble>,
+    /// It was removed.
+    pub is_gone: bool,
     delay: Duration,
     is_job: bool,
     update: u64,
@@ -332,6 +334,7 @@ impl Swarm {
             fact,
             tasks: Vec::new(),
             trouble: None,
+            is_gone: false,
             delay,
             is_job,
             update: 0,
@@ -417,6 +420,16 @@ impl Swarm {
         let is_lost = |serial: u64| service.tasks.iter().all(|task| task.serial != serial || !task.is_updatable());
         let lost = running.into_iter().filter(|task| is_lost(task.0));
         Updated::Done(lost.map(|(_, ran, fails, slot, node)| Loss { ran, fails, slot, node }).collect())
+    }
+
+    /// `DELETE /services/{id}`: its tasks go with it.
+    pub fn remove(&mut self, at: usize) {
+        let service = &mut self.services[at];
+        service.is_gone = true;
+        service.update += 1;
+        service.tasks.clear();
+        self.services_version += 1;
+        self.changed_tasks.insert(at);
     }
 
     fn touch(&mut self, at: usize) {
