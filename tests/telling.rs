@@ -942,6 +942,33 @@ fn each_receiver_hears_what_it_asked_for_and_its_end() {
     watch.terminate();
 }
 
+/// It fails no more because squall holds it, for longer than the hold-down; and a watched attempt fails.
+#[test]
+fn a_held_service_is_not_told_as_over_and_its_watched_attempts_begin_no_conversation() {
+    let stand = Stand::new();
+    let keys = format!("url = \"{}\"\n", stand.listener.url("hook"));
+    let settings = "[respond]\nact = true\nresponse = \"backoff\"\nallow = [\"*\"]\n[detect]\nhold_down = \"2s\"\n";
+    stand.add_loop("shop_web", &[]);
+    let mut watch = stand.watch(&format!("{AT_ONCE}{settings}{}", receiver("hook", "webhook", &keys)));
+    let done = |watch: &Watch, action: &str| {
+        let is_done = |line: &Value| line["decision"]["action"] == action && line["settlement"]["outcome"] == "done";
+        watch.notices("settlement").into_iter().filter(is_done).count()
+    };
+    watch.until("a watched attempt has failed", |watch| done(watch, "quarantine") == 2);
+    // The hold-down and the distance of messages.
+    pause(5000);
+    let told = stand.listener.alerts("hook");
+    let conversations = |told: &[Value]| -> BTreeSet<String> {
+        told.iter().map(|alert| alert["conversation"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(conversations(&told).len(), 1, "{told:#?}");
+    assert!(told.iter().all(|alert| alert["ends"] == false), "{told:#?}");
+    stand.swarm.remove_service("shop_web");
+    watch.until("it is over", |_| stand.listener.alerts("hook").iter().any(|alert| alert["ends"] == true));
+    assert_eq!(conversations(&stand.listener.alerts("hook")).len(), 1);
+    watch.terminate();
+}
+
 #[test]
 fn a_receiver_hears_of_its_service_among_fifty_others() {
     let stand = Stand::new();
