@@ -156,7 +156,7 @@ impl Stage {
         let since = known.map_or(self.now, |held| held.hold.since);
         let storm = self.storms.get(name).map(|storm| storm.id.clone()).unwrap_or_default();
         let hold = Hold { response: Response::Backoff, by: Author::Breaker, since, until: None, tries };
-        let held = Quarantine { subject, storm, cause: Cause::Mount, phase, hold };
+        let held = Quarantine { subject, storm, cause: Cause::Mount, image: String::new(), phase, hold };
         self.holds.insert(name.to_owned(), held.clone());
         self.take(Input::Hold(HoldChange::Held(Box::new(held))));
         // It fails no more: the detector's storm subsides.
@@ -204,7 +204,9 @@ impl Stage {
         next.episodes = self.episodes;
         next.storms = self.storms.clone();
         next.holds = self.holds.clone();
-        // It finds what goes on.
+        // The journal has what went on, and it finds what still does.
+        next.situation.recall(self.situation.cases().map(|case| case.told((*case.storm).clone())));
+        next.situation.listed(next.now);
         let storms: Vec<Storm> = next.storms.values().cloned().collect();
         storms.into_iter().for_each(|storm| next.take(Input::Storm(Arc::new(storm))));
         let holds: Vec<Quarantine> = next.holds.values().cloned().collect();

@@ -30,7 +30,14 @@ fn storm(now: Timestamp, name: &str, cause: Cause) -> Storm {
 fn held(now: Timestamp, storm: &Storm, phase: Phase, tries: u32) -> Input {
     let hold = Hold { response: Response::Backoff, by: Author::Breaker, since: now, until: None, tries };
     let (subject, cause) = (storm.subject.clone(), storm.cause);
-    Input::Hold(HoldChange::Held(Box::new(Quarantine { subject, storm: storm.id.clone(), cause, phase, hold })))
+    Input::Hold(HoldChange::Held(Box::new(Quarantine {
+        subject,
+        storm: storm.id.clone(),
+        cause,
+        image: String::new(),
+        phase,
+        hold,
+    })))
 }
 
 fn ended(storm: &Storm, end: HoldEnd) -> Input {

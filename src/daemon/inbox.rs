@@ -66,7 +66,14 @@ mod tests {
         let subject =
             Subject { kind: SubjectKind::SwarmService, name: name.to_owned(), id: name.to_owned(), stack: None };
         let hold = Hold { response: Response::Backoff, by: Author::Breaker, since: now, until: None, tries: 0 };
-        let held = Quarantine { subject, storm: name.to_owned(), cause: Cause::Mount, phase: Phase::Held, hold };
+        let held = Quarantine {
+            subject,
+            storm: name.to_owned(),
+            cause: Cause::Mount,
+            image: String::new(),
+            phase: Phase::Held,
+            hold,
+        };
         let mut situation = Situation::new(Duration::from_secs(60));
         situation.take(now, Input::Hold(HoldChange::Held(Box::new(held))), &Labels::new());
         let begun = situation.drain().next().expect("it began").case;

@@ -213,10 +213,12 @@ impl Session {
     pub async fn respond_to_storms(&self, settings: crate::respond::Settings, journal: Journal) {
         let now = self.state().clock.now();
         let past = journal.attempts_since(now.minus(DAY)).await;
+        let open = journal.open_storms().await;
         let response = Response::new(settings, journal, now).await;
         let mut state = self.state();
         past.into_iter().for_each(|(minute, attempts, failed)| state.tally.past(minute, attempts, failed));
         state.detector.count_by_minute(now);
+        state.situation.recall(open);
         state.response = Some(response);
     }
 

@@ -459,7 +459,7 @@ impl Work {
             for alert in &alerts {
                 courier.post(alert, &labels).await;
             }
-            if !alerts.is_empty() {
+            if self.desk.take_change() {
                 self.remember().await;
             }
             if refresh_at <= Instant::now() {

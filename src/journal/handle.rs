@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::entry::{Change, Entry, Medium, Opened, Settings, State};
 use super::writer::{Command, Writer};
-use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Subject, Timestamp};
+use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Storm, Subject, Timestamp};
 
 /// How many entries wait for the writer; above it [`Journal::note`] drops the new one. A writer that is not hindered
 /// takes some 50,000 a second.
@@ -158,6 +158,11 @@ impl Journal {
     /// Of each minute since then the attempts that ended, and those of them that failed.
     pub async fn attempts_since(&self, since: Timestamp) -> Vec<(Timestamp, u64, u64)> {
         self.ask(move |writer| writer.attempts_since(since)).await
+    }
+
+    /// The storms that go on as far as the journal knows.
+    pub async fn open_storms(&self) -> Vec<Storm> {
+        self.ask(Writer::open_storms).await
     }
 
     /// What is held and has no label to say so, and the mark of each.

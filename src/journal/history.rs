@@ -14,8 +14,8 @@ use super::read::Reader;
 use super::schema::{self, Kind};
 use super::trouble::{Trouble, words};
 use crate::model::{
-    Action, BudgetReading, Cause, Decision, Gap, Outcome, Settlement, Span, SpendCount, StormState, Subject,
-    TaskRecord, Timestamp,
+    Action, BudgetReading, Cause, CauseCounts, Decision, Gap, Outcome, Settlement, Span, SpendCount, Storm, StormState,
+    Subject, TaskRecord, Timestamp,
 };
 
 /// How long a lock of a writer's is waited for. Readers and writers of a WAL hinder each other only while one of them
@@ -152,6 +152,40 @@ pub struct ServiceHistory {
     pub done: BTreeMap<Action, u64>,
     /// How many proposals were refused.
     pub refusals: u64,
+}
+
+/// What the journal does not keep is unknown.
+impl From<StormHistory> for Storm {
+    fn from(known: StormHistory) -> Self {
+        let mut causes = CauseCounts::default();
+        known.causes.iter().for_each(|(cause, failed)| causes.add_many(*cause, *failed));
+        Self {
+            id: known.id,
+            subject: known.subject,
+            state: known.state,
+            cause: known.cause,
+            causes,
+            detail: known.detail,
+            onset: known.onset,
+            exact: false,
+            updated: None,
+            detected: known.detected,
+            ended: known.ended,
+            detected_after_failures: known.detected_after_failures,
+            attempts: known.attempts,
+            failed: known.failed,
+            attempts_per_min: known.attempts_per_min,
+            image: known.image,
+            registry: known.registry,
+            pinned: known.pinned,
+            pulls: known.pulls,
+            nodes: known.nodes,
+            slots: Vec::new(),
+            replicas: None,
+            spend: None,
+            advice: known.advice,
+        }
+    }
 }
 
 impl History {

@@ -15,7 +15,7 @@ use super::read::Reader;
 use super::trouble::{Trouble, words};
 use super::waiting::Waiting;
 use super::write;
-use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Subject, Timestamp};
+use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Storm, Subject, Timestamp};
 
 /// How many entries are written at once: enough that a flood costs few commits.
 const BATCH_MAX: usize = 512;
@@ -154,6 +154,12 @@ impl Writer {
 
     pub(super) fn attempts_since(&mut self, since: Timestamp) -> Vec<(Timestamp, u64, u64)> {
         self.read(|reader| reader.attempts_since(since))
+    }
+
+    pub(super) fn open_storms(&mut self) -> Vec<Storm> {
+        let never = Timestamp::from_nanos(i64::MAX);
+        let storms = self.read(|reader| reader.storms(Span { from: never, to: never }));
+        storms.into_iter().map(Storm::from).collect()
     }
 
     pub(super) fn holds(&mut self) -> Vec<(Subject, String)> {

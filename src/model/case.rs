@@ -84,6 +84,8 @@ pub struct Quarantine {
     pub storm: String,
     /// Why that stormed.
     pub cause: Cause,
+    /// The image reference of its specification; empty if that was not read.
+    pub image: String,
     /// [`Phase::Held`], [`Phase::Probation`] or [`Phase::Returning`].
     pub phase: Phase,
     /// The rest of it.
@@ -157,7 +159,7 @@ pub struct Transition {
 }
 
 on_clock!(Hold { since, until } rest { response, by, tries });
-on_clock!(Quarantine { hold } rest { subject, storm, cause, phase });
+on_clock!(Quarantine { hold } rest { subject, storm, cause, image, phase });
 on_clock!(Case { since, storm, hold } rest { id, phase, refusal, why, labels });
 on_clock!(Transition { at, before, case } rest { step });
 
@@ -182,6 +184,11 @@ impl Case {
     /// What it is known by.
     pub fn key(&self) -> CaseKey {
         key_of(self.subject())
+    }
+
+    /// A storm of it, with the id of the case, and from the onset of the case on.
+    pub fn told(&self, storm: Storm) -> Storm {
+        Storm { id: self.id.clone(), onset: storm.onset.min(self.storm.onset), ..storm }
     }
 
     /// What squall has done about it, or would have done, in words; may be empty.

@@ -101,12 +101,17 @@ pub struct CauseCounts(Vec<(Cause, u64)>);
 impl CauseCounts {
     /// One more failure by `cause`.
     pub fn add(&mut self, cause: Cause) {
+        self.add_many(cause, 1);
+    }
+
+    /// So many more failures by `cause`.
+    pub fn add_many(&mut self, cause: Cause, failed: u64) {
         match self.0.binary_search_by_key(&cause, |entry| entry.0) {
-            Ok(at) => self.0[at].1 += 1,
+            Ok(at) => self.0[at].1 = self.0[at].1.saturating_add(failed),
             Err(at) => {
                 // Most have one.
                 self.0.reserve_exact(1);
-                self.0.insert(at, (cause, 1));
+                self.0.insert(at, (cause, failed));
             }
         }
     }

@@ -120,6 +120,8 @@ pub struct Desk {
     unsaid: VecDeque<Alert>,
     /// Conversations that were forgotten for want of room.
     forgotten: u64,
+    /// Its memory is another since that was asked last.
+    is_changed: bool,
 }
 
 impl Desk {
@@ -138,6 +140,7 @@ impl Desk {
             pressing: memory.pressing,
             unsaid: VecDeque::new(),
             forgotten: 0,
+            is_changed: false,
         };
         memory.conversations.into_iter().for_each(|conversation| {
             let _ = desk.add(conversation);
@@ -157,6 +160,12 @@ impl Desk {
     pub fn memory(&self) -> Memory {
         let told = self.conversations.values().filter(|conversation| conversation.is_told());
         Memory { conversations: told.cloned().collect(), pressing: self.pressing.clone() }
+    }
+
+    /// Whether its memory is another than when this was asked last: also a desk that does not lead tells, and its node may
+    /// lead after a restart.
+    pub fn take_change(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// How many conversations were forgotten for want of room.
@@ -199,6 +208,7 @@ impl Desk {
             News::SeesServices(sees) => {
                 self.sees_services = sees;
                 if !sees {
+                    self.is_changed = true;
                     self.forget_services();
                 }
             }
@@ -254,6 +264,7 @@ impl Desk {
             self.digest.begin(now);
             alerts.extend(self.gather(now, &digested, AlertKind::Digest, ""));
         }
+        let has_told = !unled.is_empty();
         self.unsaid.retain(|alert| now.since(alert.at) < UNSAID_FOR);
         self.unsaid.extend(unled);
         if self.leads && self.unsaid.len() > self.settings.digest_over {
@@ -267,6 +278,7 @@ impl Desk {
         }
         let over = self.unsaid.len().saturating_sub(UNSAID_MAX);
         self.unsaid.drain(..over);
+        self.is_changed |= !alerts.is_empty() || has_told;
         self.forget_ended();
         alerts
     }
@@ -430,7 +442,7 @@ impl Desk {
 
 // The clock is this machine's: nothing is told an hour too soon or too late because it was stepped.
 on_clock!(Desk { started, listed, conversations, pressing, digest, unsaid } rest {
-    settings, leads, sees_services, by_case, next_number, forgotten,
+    settings, leads, sees_services, by_case, next_number, forgotten, is_changed,
 });
 
 /// Sixteen hex digits.

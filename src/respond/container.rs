@@ -148,7 +148,7 @@ impl StopMark {
             tries: 0,
         };
         let cause = Cause::from_word(&self.cause).unwrap_or(Cause::Unknown);
-        Quarantine { subject, storm: self.storm.clone(), cause, phase: Phase::Held, hold }
+        Quarantine { subject, storm: self.storm.clone(), cause, image: String::new(), phase: Phase::Held, hold }
     }
 
     /// What stops these containers, and how to undo it.

@@ -151,7 +151,7 @@ impl Mark {
         };
         let Self { response, by, since, until, tries, .. } = *self;
         let hold = Hold { response, by, since, until, tries };
-        Quarantine { subject, storm: self.storm.clone(), cause: self.cause, phase, hold }
+        Quarantine { subject, storm: self.storm.clone(), cause: self.cause, image: String::new(), phase, hold }
     }
 
     /// The labels that say it.

@@ -16,8 +16,8 @@ use super::mark::{Mark, Phase};
 use super::permit::Permit;
 use super::settings::Settings;
 use crate::model::{
-    Action, Author, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, OnClock, Outcome, Refusal, Response,
-    ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
+    Action, Author, ClockStep, Decision, HoldChange, HoldEnd, LetGo, Notice, OnClock, Outcome, Quarantine, Refusal,
+    Response, ServiceFact, Storm, Subject, SubjectKind, TaskFact, Timestamp, on_clock,
 };
 
 /// How many subjects are remembered that are not to be held for a while; of more those whose time ends first go.
@@ -429,10 +429,12 @@ impl Responder {
     }
 
     /// Tells the situation how a service is held.
-    fn say_held(&mut self, id: &str) {
+    /// `image` is that of the service, if it was read.
+    fn say_held(&mut self, id: &str, image: &str) {
         if let Some(held) = self.held.get_mut(id) {
             held.is_said = true;
-            self.changes.push(HoldChange::Held(Box::new(held.mark.quarantine(held.subject.clone()))));
+            let quarantine = Quarantine { image: image.to_owned(), ..held.mark.quarantine(held.subject.clone()) };
+            self.changes.push(HoldChange::Held(Box::new(quarantine)));
         }
     }
 

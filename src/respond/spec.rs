@@ -19,6 +19,8 @@ pub struct View {
     pub name: String,
     /// `Spec.Labels["com.docker.stack.namespace"]`.
     pub stack: Option<String>,
+    /// `Spec.TaskTemplate.ContainerSpec.Image`.
+    pub image: String,
     /// `Version.Index`.
     pub version: u64,
     /// `UpdatedAt`.
@@ -69,6 +71,7 @@ impl View {
             id: text("/ID").filter(|id| !id.is_empty())?.to_owned(),
             name: text("/Spec/Name").unwrap_or_default().to_owned(),
             stack: text("/Spec/Labels/com.docker.stack.namespace").map(str::to_owned),
+            image: text("/Spec/TaskTemplate/ContainerSpec/Image").unwrap_or_default().to_owned(),
             version: service.pointer("/Version/Index").and_then(Value::as_u64)?,
             updated: text("/UpdatedAt").and_then(|at| Timestamp::parse(at).ok()),
             mode: mode_of(spec),

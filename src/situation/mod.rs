@@ -50,6 +50,10 @@ impl Input {
     }
 }
 
+/// How long after everything was listed a storm that went on when the process before this one ended may be found again: a
+/// loop with a period of 40 s needs as long.
+const RECALLED_FOR: Duration = Duration::from_secs(120);
+
 /// The one list of cases. See the module. It holds as many as the detector and the responder hold subjects; both have
 /// a cap.
 #[derive(Debug)]
@@ -58,6 +62,9 @@ pub struct Situation {
     /// Those of them that were let go: each storms again, or is over, when its hold-down has passed.
     let_go: BTreeSet<CaseKey>,
     transitions: VecDeque<Transition>,
+    /// The storms that went on when the process before this one ended. One that is found again is the same case.
+    recalled: BTreeMap<CaseKey, Arc<Storm>>,
+    recalled_until: Option<Timestamp>,
     /// How long a subject that was let go has to do without a failure.
     hold_down: Duration,
 }
@@ -66,14 +73,42 @@ impl Situation {
     /// A situation without a case. `hold_down` is how long a subject that was let go has to do without a failure until
     /// its case is over: the detector's own.
     pub const fn new(hold_down: Duration) -> Self {
-        Self { cases: BTreeMap::new(), let_go: BTreeSet::new(), transitions: VecDeque::new(), hold_down }
+        Self {
+            cases: BTreeMap::new(),
+            let_go: BTreeSet::new(),
+            transitions: VecDeque::new(),
+            recalled: BTreeMap::new(),
+            recalled_until: None,
+            hold_down,
+        }
+    }
+
+    /// Takes what the journal says of storms that had not ended.
+    pub fn recall(&mut self, storms: impl IntoIterator<Item = Storm>) {
+        self.recalled.extend(storms.into_iter().map(|storm| (key_of(&storm.subject), Arc::new(storm))));
+    }
+
+    /// Everything was listed for the first time at `now`: what is recalled and goes on is found soon.
+    pub fn listed(&mut self, now: Timestamp) {
+        self.recalled_until = Some(now.plus(RECALLED_FOR));
+    }
+
+    /// A storm as its case tells it, whether that has begun or is recalled.
+    pub fn told(&self, storm: Storm) -> Storm {
+        let key = key_of(&storm.subject);
+        match (self.cases.get(&key), self.recalled.get(&key)) {
+            (Some(case), _) => case.told(storm),
+            (None, Some(known)) => Storm { id: known.id.clone(), onset: storm.onset.min(known.onset), ..storm },
+            (None, None) => storm,
+        }
     }
 
     /// Takes what was found at `now`; `labels` are those of its service.
     pub fn take(&mut self, now: Timestamp, input: Input, labels: &Labels) {
         let key = self.find(input.subject());
         let before = self.cases.get(&key).cloned();
-        let Some(after) = step::next(before.as_deref(), now, input, labels) else { return };
+        let recalled = if before.is_none() { self.recalled.remove(&key) } else { None };
+        let Some(after) = step::next(before.as_deref(), recalled, now, input, labels) else { return };
         self.put(now, key, before, after);
     }
 
@@ -81,7 +116,7 @@ impl Situation {
     pub fn refresh(&mut self, storm: Storm, labels: Option<&Labels>) -> Option<Arc<Case>> {
         let case = self.cases.get_mut(&key_of(&storm.subject)).filter(|case| !case.phase.is_held())?;
         let changed = Arc::make_mut(case);
-        changed.storm = Arc::new(storm);
+        changed.storm = Arc::new(Storm { onset: storm.onset.min(changed.storm.onset), ..storm });
         if let Some(labels) = labels.filter(|labels| **labels != changed.labels) {
             changed.labels.clone_from(labels);
         }
@@ -90,6 +125,10 @@ impl Situation {
 
     /// Lets time pass: of what was let go, that which has not failed since is over, and the rest storms again.
     pub fn advance(&mut self, now: Timestamp) {
+        if self.recalled_until.is_some_and(|until| now >= until) {
+            self.recalled.clear();
+            self.recalled_until = None;
+        }
         let is_due = |key: &&CaseKey| self.cases.get(*key).is_none_or(|case| now.since(case.since) >= self.hold_down);
         let due: Vec<CaseKey> = self.let_go.iter().filter(is_due).cloned().collect();
         for key in due {
@@ -152,4 +191,4 @@ impl Situation {
     }
 }
 
-on_clock!(Situation { cases, transitions } rest { let_go, hold_down });
+on_clock!(Situation { cases, transitions, recalled, recalled_until } rest { let_go, hold_down });

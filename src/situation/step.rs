@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use super::Input;
 use crate::model::{
-    Case, CauseCounts, HoldChange, HoldEnd, Labels, Phase, Quarantine, Step, Storm, StormState, Timestamp, fnv_64,
+    Case, CauseCounts, HoldChange, HoldEnd, ImageRef, Labels, Phase, Quarantine, Step, Storm, StormState, SubjectKind,
+    Timestamp, fnv_64,
 };
 
 /// The case after an input; `None` where the input says nothing about it.
-pub(super) fn next(before: Option<&Case>, now: Timestamp, input: Input, labels: &Labels) -> Option<Case> {
+pub(super) fn next(
+    before: Option<&Case>,
+    recalled: Option<Arc<Storm>>,
+    now: Timestamp,
+    input: Input,
+    labels: &Labels,
+) -> Option<Case> {
     let mut case = match (before, &input) {
         (Some(case), _) => case.clone(),
-        (None, Input::Storm(storm)) => begun(now, storm.id.clone(), Arc::clone(storm)),
-        (None, Input::Hold(HoldChange::Held(held))) => {
-            let storm = Arc::new(storm_of(held));
-            begun(now, storm.id.clone(), storm)
-        }
+        (None, Input::Storm(storm)) => begun(now, recalled.unwrap_or_else(|| Arc::clone(storm))),
+        (None, Input::Hold(HoldChange::Held(held))) => begun(now, held_storm(held, recalled)),
         // It is over already, or never was a case.
         (None, Input::Calm(_) | Input::Hold(HoldChange::Ended(..)) | Input::Refused { .. }) => return None,
     };
@@ -35,9 +39,10 @@ pub(super) fn next(before: Option<&Case>, now: Timestamp, input: Input, labels: 
             // A watched attempt that fails is no storm of its own: the quarantine tells what becomes of it.
             Phase::Held | Phase::Probation | Phase::Returning => {}
             Phase::Storming | Phase::LetGo | Phase::Over => {
-                case.storm = storm;
                 // Failures that came before it was let go are no sign that it still fails.
-                if case.phase == Phase::Over || case.storm.onset > case.since {
+                let is_new = case.phase == Phase::Over || storm.onset > case.since;
+                case.storm = since_onset_of(&case, storm);
+                if is_new {
                     enter(&mut case, Phase::Storming);
                 }
             }
@@ -51,11 +56,11 @@ pub(super) fn next(before: Option<&Case>, now: Timestamp, input: Input, labels: 
                 }
             }
             Phase::Storming => {
-                case.storm = storm;
+                case.storm = since_onset_of(&case, storm);
                 enter(&mut case, Phase::Over);
             }
             // It is over when the hold-down since it was let go has passed, too.
-            Phase::LetGo => case.storm = storm,
+            Phase::LetGo => case.storm = since_onset_of(&case, storm),
             Phase::Over => {}
         },
         Input::Hold(HoldChange::Held(held)) => {
@@ -131,9 +136,9 @@ pub(super) fn assert_drawn(before: Option<&Case>, after: &Case) {
     debug_assert!(before.is_none_or(|case| case.id == after.id || after.phase.is_held()), "an id is for life");
 }
 
-fn begun(now: Timestamp, id: String, storm: Arc<Storm>) -> Case {
+fn begun(now: Timestamp, storm: Arc<Storm>) -> Case {
     Case {
-        id,
+        id: storm.id.clone(),
         phase: Phase::Storming,
         since: now,
         storm,
@@ -152,6 +157,20 @@ fn end_at(case: &mut Case, now: Timestamp) {
     Arc::make_mut(&mut case.storm).state = StormState::Subsided;
 }
 
+/// A storm of a case that may have begun with an earlier one.
+fn since_onset_of(case: &Case, storm: Arc<Storm>) -> Arc<Storm> {
+    let onset = case.storm.onset;
+    if storm.onset <= onset { storm } else { Arc::new(Storm { onset, ..(*storm).clone() }) }
+}
+
+/// The storm of a quarantine that was there before this process.
+fn held_storm(held: &Quarantine, recalled: Option<Arc<Storm>>) -> Arc<Storm> {
+    match recalled {
+        Some(storm) => Arc::new(Storm { state: StormState::Quarantined, ended: None, ..(*storm).clone() }),
+        None => Arc::new(storm_of(held)),
+    }
+}
+
 /// A quarantine whose storm nobody has seen: one that a person began, or that was there when squall started.
 fn storm_of(held: &Quarantine) -> Storm {
     let since = held.hold.since;
@@ -162,6 +181,9 @@ fn storm_of(held: &Quarantine) -> Storm {
         }
         id => id.to_owned(),
     };
+    let image = ImageRef::parse(&held.image).ok();
+    let pinned = image.as_ref().is_some_and(ImageRef::is_pinned);
+    let asks_again = image.is_some() && !pinned && held.subject.kind == SubjectKind::SwarmService;
     Storm {
         id,
         subject: held.subject.clone(),
@@ -178,10 +200,10 @@ fn storm_of(held: &Quarantine) -> Storm {
         attempts: 0,
         failed: 0,
         attempts_per_min: 0.0,
-        image: String::new(),
-        registry: String::new(),
-        pinned: false,
-        pulls: false,
+        registry: image.map(|image| image.registry.to_owned()).unwrap_or_default(),
+        image: held.image.clone(),
+        pinned,
+        pulls: held.cause.is_pull() || asks_again,
         nodes: Vec::new(),
         slots: Vec::new(),
         replicas: None,

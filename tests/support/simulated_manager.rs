@@ -1,11 +1,12 @@
 //! A manager's squall on virtual time: detector, responder, situation and desk, put together as the daemon does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use squall::detect::Detector;
 use squall::model::{
-    Action, Alert, Decision, Fact, HoldChange, HoldEnd, Labels, LetGo, Notice, Observation, Timestamp, Transition,
+    Action, Alert, CaseKey, Decision, Fact, HoldChange, HoldEnd, Labels, LetGo, Notice, Observation, Phase, Storm,
+    Timestamp, Transition,
 };
 use squall::notify::{Desk, Heard, Memory, News};
 use squall::respond::{Responder, Settings};
@@ -47,6 +48,7 @@ pub struct Manager {
     /// The entries of its journal.
     pub done: Vec<Decision>,
     pub let_goes: Vec<LetGo>,
+    storms: BTreeMap<CaseKey, Storm>,
     /// A decision of which it does not have the settlement.
     pub unsettled: Option<Decision>,
     /// The most that its budget can have left, in actions.
@@ -79,6 +81,7 @@ impl Manager {
             wake_at: Timestamp::from_nanos(i64::MAX),
             done: Vec::new(),
             let_goes: Vec::new(),
+            storms: BTreeMap::new(),
             unsettled: None,
             tokens: 60.0,
             tokens_at: now,
@@ -110,6 +113,9 @@ impl Manager {
         new.memory = serde_json::from_str(&text).expect("what was told");
         new.desk = Desk::new(squall::notify::Settings::default(), now, new.memory.clone());
         new.unsettled.clone_from(&self.unsettled);
+        new.storms.clone_from(&self.storms);
+        new.situation.recall(self.storms.values().cloned());
+        new.situation.listed(now);
         new
     }
 
@@ -150,6 +156,13 @@ impl Manager {
     /// The alerts that the desk makes of it, and the steps that it heard.
     pub fn tell(&mut self, now: Timestamp) -> (Vec<Alert>, Vec<Transition>) {
         let steps: Vec<Transition> = self.situation.drain().collect();
+        for Transition { case, .. } in &steps {
+            match case.phase {
+                Phase::Over => drop(self.storms.remove(&case.key())),
+                _ if case.storm.failed > 0 => drop(self.storms.insert(case.key(), case.told((*case.storm).clone()))),
+                _ => {}
+            }
+        }
         let heard = |one: &Transition| Heard { case: one.case.clone(), steps: BTreeSet::from([one.step]) };
         let mut heard: Vec<Heard> = steps.iter().map(heard).collect();
         if self.figures_at <= now {
@@ -161,7 +174,9 @@ impl Manager {
             self.desk.hear(now, News::Cases(heard));
         }
         let alerts = self.desk.tell(now);
-        self.memory = self.desk.memory();
+        if self.desk.take_change() {
+            self.memory = self.desk.memory();
+        }
         (alerts, steps)
     }
 

@@ -59,7 +59,7 @@ impl Session {
             let part = if response.is_behind { COUNTS_MAX } else { STORMS_MAX };
             let (storms, next) = detector.ongoing_after(response.storms_after, part);
             for storm in storms {
-                response.journal.note(Entry::Storm(Arc::new(storm)));
+                response.journal.note(Entry::Storm(Arc::new(situation.told(storm))));
             }
             response.storms_after = next;
             response.is_behind &= next.is_some();
@@ -119,7 +119,9 @@ impl Response {
             _ => false,
         };
         if is_of_note {
-            self.journal.note(Entry::Storm(Arc::clone(storm)));
+            let is_as_told = storm.id == transition.case.id;
+            let told = || Arc::new(transition.case.told((**storm).clone()));
+            self.journal.note(Entry::Storm(if is_as_told { Arc::clone(storm) } else { told() }));
         }
     }
 }

@@ -117,6 +117,7 @@ impl Session {
         state.detector.judge_history(now);
         if state.past != Past::Known {
             state.past = Past::Known;
+            state.situation.listed(now);
             if state.role == Role::Manager {
                 // The log tells of services too that have been removed since.
                 state.detector.end_listing();

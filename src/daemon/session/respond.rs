@@ -522,7 +522,8 @@ impl Session {
             let state = self.state();
             let Some(response) = &state.response else { return };
             let held = response.responder.held().map(|held| held.mark.storm);
-            let ids: Vec<String> = state.detector.ongoing().map(|storm| storm.id).chain(held).collect();
+            let ids: Vec<String> =
+                state.detector.ongoing().map(|storm| state.situation.told(storm).id).chain(held).collect();
             (response.journal.clone(), ids, state.clock.now())
         };
         journal.close_storms_not_in(&ids, now).await;

@@ -85,7 +85,7 @@ impl Session {
             let live = state.detector.storm(subject.kind, &subject.id);
             let known = || (case.phase == Phase::Storming).then(|| (*case.storm).clone());
             let Some(mut storm) = live.or_else(known) else { continue };
-            storm.id.clone_from(&case.id);
+            storm = case.told(storm);
             storm.state = if case.phase.is_held() { StormState::Quarantined } else { StormState::Ongoing };
             registries.add(&storm);
             storms.add(storm);

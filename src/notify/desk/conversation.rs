@@ -48,9 +48,10 @@ impl Member {
         self.case.phase == Phase::Over
     }
 
-    /// As an alert tells it, under the case's own id whatever storms were part of it.
+    /// As an alert tells it, under the case's own id whatever storms were part of it. It ends when the case is over.
     fn alert_storm(&self) -> AlertStorm {
-        AlertStorm { id: self.case.id.clone(), ..AlertStorm::new(&self.case.storm, self.case.answer()) }
+        let storm = AlertStorm::new(&self.case.storm, self.case.answer());
+        AlertStorm { id: self.case.id.clone(), ended: storm.ended.filter(|_| self.is_over()), ..storm }
     }
 
     fn is_held(&self) -> bool {
@@ -141,14 +142,12 @@ impl Conversation {
         let Heard { case, steps } = heard;
         self.families.extend(families(&case));
         self.newest_onset = self.newest_onset.max(case.storm.onset);
-        if self.messages == 0 && (case.storm.onset, &case.id) < (self.first, &self.id) {
-            (self.first, self.id) = (case.storm.onset, case.id.clone());
-        }
         let is_told = self.messages > 0;
         let key = case.key();
         let known = self.members.remove(&key);
         let is_new = known.as_ref().is_none_or(Member::is_over);
-        let case = known.as_ref().map_or_else(|| Arc::clone(&case), |known| with_figures(&known.case, &case));
+        let told = known.as_ref().filter(|known| is_told && !known.is_over());
+        let case = told.map_or_else(|| Arc::clone(&case), |known| as_told(&known.case, &case));
         let mut member = Member { changes: known.map(|one| one.changes).unwrap_or_default(), is_heard: true, case };
         let mut is_news = false;
         if is_new && !member.is_over() {
@@ -162,6 +161,13 @@ impl Conversation {
             self.changed.get_or_insert(now);
         }
         self.members.insert(key, member);
+        if self.messages == 0 {
+            // A case may have another id by now: the one that is written on its service.
+            let cases = self.members.values().map(|member| (member.case.storm.onset, &member.case.id));
+            if let Some((first, id)) = cases.min().map(|(first, id)| (first, id.clone())) {
+                (self.first, self.id) = (first, id);
+            }
+        }
         self.note_end(now);
     }
 
@@ -251,8 +257,7 @@ impl Conversation {
         };
         let all: Vec<&Case> = members.iter().map(|member| &*member.case).collect();
         let alert = Alert {
-            // Not its kind: what was told as an onset may be told once more as what stormed at the start.
-            id: id_of(&[&self.id, &self.messages.to_string()]),
+            id: self.message_id(kind),
             conversation: self.id.clone(),
             kind,
             severity: severity_of(kind, spends),
@@ -272,6 +277,17 @@ impl Conversation {
         (self.changed, self.last) = (None, Some(now));
         self.members.values_mut().for_each(|member| member.changes.clear());
         Some(alert)
+    }
+
+    /// The same for each process that tells the same. Two may have counted another number of messages before the end.
+    fn message_id(&self, kind: AlertKind) -> String {
+        let number = self.messages.to_string();
+        match kind {
+            AlertKind::Subsided => id_of(&[&self.id, "over"]),
+            // An onset may be told once more as what stormed at the start.
+            AlertKind::Onset | AlertKind::Baseline => id_of(&[&self.id, &number]),
+            kind => id_of(&[&self.id, &number, kind.as_str()]),
+        }
     }
 
     /// What the message is about; `None` if all that changed is no news any more.
@@ -366,7 +382,9 @@ impl Conversation {
     pub(super) fn told_storms(&self) -> impl Iterator<Item = AlertStorm> + '_ {
         let is_told = self.messages > 0 && !self.is_done && self.held_back.is_none();
         let told = self.members.values().filter(move |member| is_told && !member.is_over());
-        told.filter(|member| !member.changes.contains(&Change::Begun)).map(|member| member.alert_storm())
+        // Of what this process has not heard of it does not know that it goes on.
+        let heard = told.filter(|member| member.is_heard);
+        heard.filter(|member| !member.changes.contains(&Change::Begun)).map(|member| member.alert_storm())
     }
 
     /// The labels of those that have any.
@@ -413,14 +431,14 @@ impl Conversation {
     }
 }
 
-/// A case as it is now. After a restart a held service has no figures: those that were told last still hold.
-fn with_figures(known: &Case, now: &Arc<Case>) -> Arc<Case> {
-    if now.storm.attempts > 0 || known.id != now.id {
+/// A case as it is now, under the id and with the onset that it was told with first.
+fn as_told(known: &Case, now: &Arc<Case>) -> Arc<Case> {
+    let onset = known.storm.onset.min(now.storm.onset);
+    if known.id == now.id && onset == now.storm.onset {
         return Arc::clone(now);
     }
-    let Storm { state, ended, .. } = *now.storm;
-    let storm = Arc::new(Storm { state, ended, ..(*known.storm).clone() });
-    Arc::new(Case { storm, ..(**now).clone() })
+    let storm = Arc::new(Storm { onset, ..(*now.storm).clone() });
+    Arc::new(Case { id: known.id.clone(), storm, ..(**now).clone() })
 }
 
 fn is_told_by(kind: AlertKind, member: &Member) -> bool {

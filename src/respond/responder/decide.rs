@@ -176,7 +176,7 @@ impl Responder {
                 };
             }
         }
-        self.say_held(&view.id);
+        self.say_held(&view.id, &view.image);
     }
 
     /// Somebody changed the replicas, the constraint or the labels of what was held.
@@ -205,7 +205,7 @@ impl Responder {
         self.credits.remove(&view.id);
         // A restarted squall sees an old change too.
         let since = view.updated.unwrap_or(now).min(now);
-        self.remember_let_go(&view.id, now);
+        self.remember_let_go(&view.id, since);
         self.leave_alone(&view.id, Some(view.template.clone()), since);
         if let Some(wait) = self.storms.get_mut(&view.id) {
             (wait.answered, wait.next) = (Some(since), now);

@@ -290,7 +290,7 @@ impl Responder {
             is_said: false,
         };
         self.held.insert(id.clone(), holding);
-        self.say_held(id);
+        self.say_held(id, "");
         if let Some(wait) = self.storms.get_mut(id) {
             (wait.next, wait.failures) = (NEVER, 0);
         }
