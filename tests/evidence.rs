@@ -76,7 +76,7 @@ fn failures_whose_slots_are_not_listed_yet_are_a_storm_if_one_slot_must_keep_fai
         let web = Service::new("web").replicas(replicas);
         s.service(&web, 0);
         for number in 0..failures {
-            let at = i64::try_from(number).unwrap() * SEC / 2;
+            let at = i64::try_from(number).expect("small") * SEC / 2;
             let task = s.unlisted(&web, number % replicas + 1, "node1", at);
             s.fatal(&task, at + 200, BIND);
         }

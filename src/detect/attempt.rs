@@ -1,5 +1,6 @@
 //! One try, joined from tasks, events and log lines; and what it comes to.
 
+use super::arena::{Keyed, NodeId, SubjectId};
 use super::key::{Key, Slot};
 use super::subject::Policy;
 use crate::model::{Cause, Condition, TaskState, Timestamp, on_clock};
@@ -8,9 +9,9 @@ use crate::model::{Cause, Condition, TaskState, Timestamp, on_clock};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Attempt {
     pub(super) key: Key,
-    pub(super) subject: u32,
+    pub(super) subject: SubjectId,
     pub(super) slot: Slot,
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     /// `CreatedAt`, else when it was first seen.
     pub(super) created: Timestamp,
     /// When the first fact told that it had ended.
@@ -18,7 +19,7 @@ pub(super) struct Attempt {
     /// `Version.Index` of its last listing.
     pub(super) version: u64,
     /// The number of the full listing of tasks that last had it.
-    pub(super) listing: u64,
+    pub(super) listing: u32,
     pub(super) state: TaskState,
     pub(super) desired: TaskState,
     /// `Status.Timestamp`: since when it is in `state`.
@@ -36,6 +37,14 @@ pub(super) struct Attempt {
 on_clock!(Attempt { created, ended, state_since } rest {
     key, subject, slot, node, version, listing, state, desired, exit_code, task_cause, pull_cause, facts, outcome,
 });
+
+impl Keyed for Attempt {
+    type Key = Key;
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        std::iter::once(self.key)
+    }
+}
 
 /// What was seen of an attempt, yes or no.
 #[derive(Clone, Copy, Debug, Default)]

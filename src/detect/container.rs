@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::arena::{Keyed, SubjectId};
 use super::key::Key;
 use crate::model::{Cause, ClockStep, ContainerAction, OnClock, Timestamp, on_clock};
 
@@ -19,8 +20,7 @@ const ENGINE_STARTS_WITHIN: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(super) struct PlainContainer {
     pub(super) key: Key,
-    pub(super) subject: u32,
-    pub(super) generation: u32,
+    pub(super) subject: SubjectId,
     pub(super) last_seen: Timestamp,
     is_ecs: bool,
     /// Events that are not judged yet, in order.
@@ -45,7 +45,6 @@ impl OnClock for PlainContainer {
         let Self {
             key: _,
             subject: _,
-            generation: _,
             last_seen,
             is_ecs: _,
             pending,
@@ -63,6 +62,14 @@ impl OnClock for PlainContainer {
 }
 
 on_clock!(Death { at } rest { exit_code, cause, was_ordered });
+
+impl Keyed for PlainContainer {
+    type Key = Key;
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        std::iter::once(self.key)
+    }
+}
 
 /// The events that matter, without what names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,11 +96,10 @@ pub(super) enum Verdict {
 }
 
 impl PlainContainer {
-    pub(super) fn new(key: Key, subject: u32, generation: u32, is_ecs: bool, at: Timestamp) -> Self {
+    pub(super) fn new(key: Key, subject: SubjectId, is_ecs: bool, at: Timestamp) -> Self {
         Self {
             key,
             subject,
-            generation,
             last_seen: at,
             is_ecs,
             pending: Vec::new(),
@@ -211,7 +217,7 @@ mod tests {
     const START: ContainerAction = ContainerAction::Start;
 
     fn failures(is_ecs: bool, events: &[(i64, ContainerAction)]) -> usize {
-        let mut container = PlainContainer::new(Key::new("c"), 0, 0, is_ecs, Timestamp::from_secs(0));
+        let mut container = PlainContainer::new(Key::new("c"), SubjectId::default(), is_ecs, Timestamp::from_secs(0));
         for (at, action) in events {
             container.take(Timestamp::from_secs(*at), *action);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::arena::NodeId;
 use super::key::Slot;
 use super::settings::Settings;
 use super::spent::Sum;
@@ -21,7 +22,7 @@ pub(super) struct Failure {
     pub(super) at: Timestamp,
     pub(super) created: Timestamp,
     pub(super) slot: Slot,
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     pub(super) cause: Cause,
     pub(super) exit_zero: bool,
 }
@@ -44,7 +45,7 @@ pub(super) struct Run {
     /// What the subject had asked before the first of them.
     pub(super) asked_before: Sum,
     pub(super) causes: CauseCounts,
-    pub(super) nodes: BTreeSet<u32>,
+    pub(super) nodes: BTreeSet<NodeId>,
 }
 
 /// A storm that goes on.
@@ -83,7 +84,7 @@ impl Run {
         self.since = self.since.min(failure.at);
         self.failed += 1;
         self.causes.add(failure.cause);
-        if self.nodes.len() < NODES_MAX && failure.node != 0 {
+        if self.nodes.len() < NODES_MAX && failure.node.is_known() {
             self.nodes.insert(failure.node);
         }
     }
@@ -104,7 +105,7 @@ impl Run {
         &self.causes
     }
 
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.iter().copied()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::account::{ImageKey, Unpriced};
+use super::arena::{AttemptId, Keyed};
 use super::failing::Failing;
 use super::key::{Key, Slot};
 use super::quota::Quotas;
@@ -67,9 +68,9 @@ pub(super) struct SubjectState {
     /// When the listing of services that last had it began.
     pub(super) listed: Timestamp,
     /// Attempts that have not been judged.
-    pub(super) open: Vec<u32>,
+    pub(super) open: Vec<AttemptId>,
     /// Attempts that have been, oldest first.
-    pub(super) settled: VecDeque<u32>,
+    pub(super) settled: VecDeque<AttemptId>,
     /// The highest `Version.Index` of attempts forgotten: an unknown task below it is one of them, listed again.
     pub(super) forgotten_version: u64,
     pub(super) ran_out_of_memory: bool,
@@ -90,6 +91,14 @@ on_clock!(SubjectState {
     subject, key, image, image_key, spec_image, is_new, is_image_new, pulls_lacking, policy, open, settled,
     forgotten_version, ran_out_of_memory, is_held, episodes, containers, replicas, is_global, former,
 });
+
+impl Keyed for SubjectState {
+    type Key = (SubjectKind, Key);
+
+    fn keys(&self) -> impl Iterator<Item = Self::Key> {
+        self.former.iter().chain([&self.key]).map(|key| (self.subject.kind, *key))
+    }
+}
 
 /// What the specification says about retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

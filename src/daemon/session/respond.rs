@@ -13,7 +13,7 @@ use super::look::Past;
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::daemon::tally::Tally;
-use crate::detect::Detector;
+use crate::detect::{Detector, SubjectId};
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};
 use crate::model::{Decision, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp, on_clock};
@@ -63,7 +63,7 @@ pub(super) struct Response {
     nodes_at: Option<Instant>,
     pub(super) minutes_at: Instant,
     /// The storms that went to the journal last.
-    pub(super) storms_after: Option<u32>,
+    pub(super) storms_after: Option<SubjectId>,
     /// Some that have begun are not in the journal yet.
     pub(super) is_behind: bool,
     /// When what is stopped is looked at next.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::look::Past;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
+use crate::detect::SubjectId;
 use crate::model::{
     Action, BudgetStanding, Check, Health, Outcome, Phase, QuarantineStatus, Refusal, RegistryStatus, STATUS_SCHEMA,
     STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
@@ -29,7 +30,7 @@ const SWEEP_LATE_MIN: Duration = Duration::from_secs(60);
 
 impl Session {
     /// The figures of the storms that go on, as they are now: a part of them, and what the next part comes after.
-    pub fn refresh(&self, after: Option<u32>) -> (Vec<Heard>, Option<u32>) {
+    pub fn refresh(&self, after: Option<SubjectId>) -> (Vec<Heard>, Option<SubjectId>) {
         let mut state = self.state();
         let State { detector, situation, services, .. } = &mut *state;
         let (storms, next) = detector.ongoing_after(after, REFRESHED_MAX);

@@ -1,0 +1,25 @@
+//! A node as reports name it.
+
+use super::arena::Keyed;
+use super::key::Key;
+use crate::budget::Engine;
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) id: Box<str>,
+    pub(super) hostname: Box<str>,
+    pub(super) engine: Box<str>,
+    /// It is ready, and takes tasks.
+    pub(super) is_active: bool,
+    /// How it pulls, where the daemon told.
+    pub(super) store: Option<Engine>,
+}
+
+impl Keyed for Node {
+    type Key = Key;
+
+    fn keys(&self) -> impl Iterator<Item = Key> {
+        std::iter::once(Key::new(&self.id))
+    }
+}
