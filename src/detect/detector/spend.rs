@@ -185,10 +185,10 @@ impl Detector {
     pub(in crate::detect) fn count_failed_pull(&mut self, index: AttemptId, at: Timestamp, fact: &LogFact<'_>) {
         let attempt = &self.attempts[index];
         let (subject, node) = (attempt.subject, attempt.node);
-        if attempt.facts.accounted {
+        if attempt.is_accounted {
             return;
         }
-        self.attempts[index].facts.accounted = true;
+        self.attempts[index].is_accounted = true;
         let cause = classify_pull(&fact.error);
         let pulled = failed_pull(cause, &fact.error);
         self.count(subject, Unpriced { at, node, pulled, basis: Basis::Measured, cause: Some(cause) });
@@ -197,7 +197,7 @@ impl Detector {
     /// An attempt is known to have asked, or not to have; what its node told by itself is counted already.
     pub(in crate::detect) fn count_attempt(&mut self, index: AttemptId) {
         let attempt = &self.attempts[index];
-        if attempt.facts.accounted {
+        if attempt.is_accounted {
             return;
         }
         let Some(state) = self.subjects.get(attempt.subject) else { return };
@@ -219,7 +219,7 @@ impl Detector {
         let basis = if attempt.pull_cause.is_some() { Basis::Measured } else { Basis::Derived };
         let (subject, node) = (attempt.subject, attempt.node);
         let at = attempt.ended.unwrap_or(attempt.created).min(self.clock.now.max(attempt.created));
-        self.attempts[index].facts.accounted = true;
+        self.attempts[index].is_accounted = true;
         if let Some(pulled) = pulled {
             self.count(subject, Unpriced { at, node, pulled, basis, cause: of_registry });
         }

@@ -7,6 +7,7 @@ use super::Detector;
 use super::store::FORMER_MAX;
 use crate::detect::account::ImageKey;
 use crate::detect::arena::{AttemptId, NodeId, SubjectId};
+use crate::detect::attempt::{Life, Sign};
 use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
 use crate::detect::run::Failure;
@@ -62,33 +63,29 @@ impl Detector {
             }
         };
         let attempt = &mut self.attempts[index];
-        let facts = &mut attempt.facts;
         match fact.action {
             ContainerAction::Create => {
-                facts.created = true;
+                attempt.life = attempt.life.max(Life::Created);
                 attempt.created = attempt.created.min(at);
                 let (subject, slot) = (attempt.subject, attempt.slot);
                 self.supersede(subject, slot, index, at);
             }
-            ContainerAction::Start => facts.started = true,
+            ContainerAction::Start => attempt.life = attempt.life.max(Life::Started),
             ContainerAction::Die { exit_code } => {
-                facts.died = true;
-                facts.started = true;
+                attempt.life = Life::Died;
                 attempt.exit_code = attempt.exit_code.filter(|code| *code != 0).or(exit_code);
             }
-            ContainerAction::Kill | ContainerAction::Stop => facts.killed |= !facts.died,
+            ContainerAction::Kill | ContainerAction::Stop if attempt.life == Life::Died => {}
+            ContainerAction::Kill | ContainerAction::Stop => attempt.signs.add(Sign::Killed),
             ContainerAction::Oom => {
-                facts.out_of_memory = true;
+                attempt.signs.add(Sign::OutOfMemory);
                 let subject = attempt.subject;
                 if let Some(subject) = self.subjects.get_mut(subject) {
                     subject.ran_out_of_memory = true;
                 }
             }
-            ContainerAction::Unhealthy => facts.unhealthy = true,
-            ContainerAction::Destroy => {
-                facts.superseded = true;
-                facts.unwatched |= attempt.created <= self.clock.blind_until;
-            }
+            ContainerAction::Unhealthy => attempt.signs.add(Sign::Unhealthy),
+            ContainerAction::Destroy => attempt.supersede(self.clock.blind_until),
         }
         self.look_for_end(index, at);
     }
@@ -105,14 +102,12 @@ impl Detector {
             .copied()
             .filter(|index| {
                 let attempt = &self.attempts[*index];
-                *index != by && attempt.slot == slot && attempt.facts.created && !attempt.facts.started
+                *index != by && attempt.slot == slot && attempt.life == Life::Created
             })
             .filter(|index| self.attempts[*index].created < at)
             .collect();
         for index in before {
-            let attempt = &mut self.attempts[index];
-            attempt.facts.superseded = true;
-            attempt.facts.unwatched |= attempt.created <= self.clock.blind_until;
+            self.attempts[index].supersede(self.clock.blind_until);
             self.look_for_end(index, at);
         }
     }
@@ -161,9 +156,12 @@ impl Detector {
             attempt.listing = listing;
             return;
         }
-        let was_under_way = !attempt.state.is_terminal() && !attempt.facts.died && !attempt.facts.logged_fatal;
+        let was_under_way =
+            !attempt.state.is_terminal() && attempt.life != Life::Died && !attempt.signs.has(Sign::FatalInLog);
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
-        attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
+        if is_ordered_down && !fact.state.is_terminal() && was_under_way {
+            attempt.signs.add(Sign::OrderedDown);
+        }
         let is_first = attempt.state == TaskState::Other;
         attempt.version = fact.version;
         // Its log line came first, and does not tell the slot; nor does a task of a global service that has no node yet.
@@ -178,10 +176,10 @@ impl Detector {
         attempt.state_since = fact.status_at;
         attempt.node = if node.is_known() { node } else { attempt.node };
         attempt.exit_code = fact.exit_code.filter(|code| *code > 0).or(attempt.exit_code).or(fact.exit_code);
-        attempt.facts.is_job = fact.is_job;
+        attempt.is_job = fact.is_job;
         if let Some(cause) = cause {
             attempt.task_cause = Some(cause);
-            attempt.facts.ordered_error = is_intent(&fact.error);
+            attempt.signs.set(Sign::OrderedError, is_intent(&fact.error));
         } else if !fact.state.is_terminal() {
             // What kept it waiting is over.
             attempt.task_cause = None;
@@ -233,8 +231,8 @@ impl Detector {
                 self.count_failed_pull(index, at, fact);
             }
             LogKind::TaskFailed => {
-                attempt.facts.logged_fatal = true;
-                attempt.facts.ordered_error = is_intent(&fact.error);
+                attempt.signs.add(Sign::FatalInLog);
+                attempt.signs.set(Sign::OrderedError, is_intent(&fact.error));
                 attempt.task_cause = cause.or(attempt.task_cause);
                 if fact.error.contains("non-zero exit (137)") {
                     attempt.exit_code = Some(137);
