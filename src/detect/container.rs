@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::arena::{Keyed, SubjectId};
 use super::key::Key;
-use crate::model::{Cause, ClockStep, ContainerAction, OnClock, Timestamp, on_clock};
+use crate::model::{Cause, ContainerAction, Timestamp, on_clock};
 
 /// How many events of one container wait to be put in order; more in two seconds are taken as they come.
 const PENDING_MAX: usize = 64;
@@ -17,7 +17,7 @@ const PENDING_MAX: usize = 64;
 const ENGINE_STARTS_WITHIN: Duration = Duration::from_secs(90);
 
 /// What is kept of one container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PlainContainer {
     pub(super) key: Key,
     pub(super) subject: SubjectId,
@@ -40,27 +40,9 @@ struct Death {
     was_ordered: bool,
 }
 
-impl OnClock for PlainContainer {
-    fn step(&mut self, step: ClockStep) {
-        let Self {
-            key: _,
-            subject: _,
-            last_seen,
-            is_ecs: _,
-            pending,
-            started,
-            death,
-            killed: _,
-            out_of_memory: _,
-            unhealthy: _,
-        } = self;
-        last_seen.step(step);
-        pending.iter_mut().for_each(|(at, _)| at.step(step));
-        started.step(step);
-        death.step(step);
-    }
-}
-
+on_clock!(PlainContainer { last_seen, pending, started, death } rest {
+    key, subject, is_ecs, killed, out_of_memory, unhealthy,
+});
 on_clock!(Death { at } rest { exit_code, cause, was_ordered });
 
 impl Keyed for PlainContainer {
@@ -97,18 +79,7 @@ pub(super) enum Verdict {
 
 impl PlainContainer {
     pub(super) fn new(key: Key, subject: SubjectId, is_ecs: bool, at: Timestamp) -> Self {
-        Self {
-            key,
-            subject,
-            last_seen: at,
-            is_ecs,
-            pending: Vec::new(),
-            started: None,
-            death: None,
-            killed: false,
-            out_of_memory: false,
-            unhealthy: false,
-        }
+        Self { key, subject, last_seen: at, is_ecs, ..Self::default() }
     }
 
     /// Whether it runs, as far as its events tell.

@@ -9,23 +9,25 @@ mod store;
 mod take;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parts::{Books, Clock, Listing, Oldest, Said};
 pub(super) use registry::hanging_incident;
 
+use super::account::Account;
 use super::arena::{Arena, AttemptId, ContainerId, NodeId, SubjectId};
 use super::attempt::Attempt;
 use super::container::PlainContainer;
+use super::incident::Incidents;
 use super::key::{DueWhat, Key};
 use super::node::Node;
 use super::quota::Quotas;
 use super::settings::Settings;
 use super::subject::SubjectState;
 use crate::budget::{Meter, Registries};
-use crate::model::{AttemptCount, Fact, Notice, Observation, Storm, SubjectKind, Timestamp};
+use crate::model::{AttemptCount, Fact, Notice, Observation, Pace, Storm, SubjectKind, Timestamp};
 
 /// How often what waits is looked at, in event time.
 const WAITING_EVERY: Duration = Duration::from_secs(15);
@@ -90,14 +92,12 @@ pub struct Suspect<'a> {
 impl Detector {
     /// A detector that has seen nothing.
     pub fn new(settings: Settings) -> Self {
-        let quotas = Quotas::new((settings.failures, settings.per), (settings.slow_failures, settings.slow_per));
-        let meter = Meter::new(settings.registries.clone());
+        let never = Timestamp::from_nanos(i64::MIN);
         let mut nodes = Arena::default();
         // The default id is no node's.
         nodes.insert(Node::default());
         Self {
-            settings,
-            quotas,
+            quotas: Quotas::new((settings.failures, settings.per), (settings.slow_failures, settings.slow_per)),
             subjects: Arena::default(),
             attempts: Arena::default(),
             containers: Arena::default(),
@@ -106,11 +106,27 @@ impl Detector {
             storming: BTreeSet::new(),
             waiting: BTreeSet::new(),
             oldest: Oldest::default(),
-            listing: Listing::default(),
-            clock: Clock::default(),
-            books: Books::new(meter),
+            listing: Listing { services: never, tasks: 0, has_tasks: false },
+            clock: Clock {
+                now: never,
+                pace: Pace::default(),
+                due: BinaryHeap::new(),
+                next_subside: Timestamp::from_nanos(i64::MAX),
+                next_waiting: never,
+                blind_until: never,
+            },
+            books: Books {
+                minutes: BTreeMap::new(),
+                minutes_of_gone: Vec::new(),
+                account: Account::default(),
+                meter: Meter::new(settings.registries.clone()),
+                incidents: Incidents::default(),
+                began: None,
+                counted_from: never,
+            },
             said: Said::default(),
             counters: Counters::default(),
+            settings,
         }
     }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::key::Slot;
 use super::quota::{Limiter, Quotas};
-use super::run::{Episode, Failure, Run};
-use super::subject::Change;
+use super::run::{Change, Episode, Failure, Run};
 use crate::model::{Cause, CauseCounts, Timestamp, on_clock};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.

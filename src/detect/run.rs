@@ -65,6 +65,14 @@ pub(super) struct Episode {
     pub(super) is_whole: bool,
 }
 
+/// What a failure led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    Onset,
+    Cause { from: Cause, to: Cause },
+}
+
 on_clock!(Failure { at, created } rest { slot, node, cause, exit_zero });
 on_clock!(Run { since, first_created } rest { failed, others, asked_before, causes, nodes });
 on_clock!(Episode { run, detected, counted_until } rest {
@@ -87,26 +95,6 @@ impl Run {
         if self.nodes.len() < NODES_MAX && failure.node.is_known() {
             self.nodes.insert(failure.node);
         }
-    }
-
-    pub(super) fn failed(&self) -> u64 {
-        self.failed
-    }
-
-    pub(super) fn since(&self) -> Timestamp {
-        self.since
-    }
-
-    pub(super) fn asked_before(&self) -> Sum {
-        self.asked_before
-    }
-
-    pub(super) fn causes(&self) -> &CauseCounts {
-        &self.causes
-    }
-
-    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes.iter().copied()
     }
 }
 

@@ -8,7 +8,7 @@ use super::arena::{AttemptId, Keyed};
 use super::failing::Failing;
 use super::key::{Key, Slot};
 use super::quota::Quotas;
-use super::run::{Episode, Failure, Run};
+use super::run::{Change, Episode, Failure, Run};
 use super::settings::Settings;
 use super::spec::Specs;
 use super::spent::Spent;
@@ -31,7 +31,7 @@ const HISTORY_FAILURES: usize = 4;
 const HISTORY_PERIOD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// What is kept of one subject.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SubjectState {
     pub(super) subject: Subject,
     pub(super) key: Key,
@@ -109,47 +109,10 @@ pub(super) struct Policy {
     pub(super) has_memory_limit: bool,
 }
 
-/// What a failure led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    None,
-    Onset,
-    Cause { from: Cause, to: Cause },
-}
-
 impl SubjectState {
     pub(super) fn new(subject: Subject, key: Key, at: Timestamp) -> Self {
-        Self {
-            subject,
-            key,
-            image: "".into(),
-            image_key: ImageKey::default(),
-            spec_image: ImageKey::default(),
-            is_new: false,
-            is_image_new: false,
-            deployed: Timestamp::default(),
-            updated: None,
-            replicas: None,
-            is_global: false,
-            specs: Specs::default(),
-            removed: None,
-            former: Vec::new(),
-            spent: Spent::default(),
-            unpriced: Vec::new(),
-            pulls_lacking: 0,
-            policy: None,
-            last_seen: at,
-            listed: Timestamp::from_nanos(i64::MIN),
-            open: Vec::new(),
-            settled: VecDeque::new(),
-            forgotten_version: 0,
-            ran_out_of_memory: false,
-            is_held: false,
-            orders: Vec::new(),
-            episodes: 0,
-            containers: 0,
-            failing: None,
-        }
+        let listed = Timestamp::from_nanos(i64::MIN);
+        Self { subject, key, last_seen: at, listed, ..Self::default() }
     }
 
     /// A service of its name has come after it: it goes on under that one's id. Returns an id of which there were more

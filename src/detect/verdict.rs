@@ -228,43 +228,39 @@ impl Detector {
         let failing = state.failing.as_ref()?;
         let episode = failing.storm.as_ref()?;
         let run = &episode.run;
-        let cause = run.causes().top().unwrap_or(Cause::Unknown);
+        let cause = run.causes.top().unwrap_or(Cause::Unknown);
         let image = ImageRef::parse(&state.image).ok();
         let pinned = image.as_ref().is_some_and(ImageRef::is_pinned);
         let kind = state.subject.kind;
         let is_asked_again = matches!(kind, SubjectKind::SwarmService | SubjectKind::EcsFamily);
-        let attempts = episode.attempts.max(run.failed());
+        let attempts = episode.attempts.max(run.failed);
         let attempts_per_min = (failing.rate_per_min() * 10.0).round() / 10.0;
         let pulls = cause.is_pull() || (is_asked_again && !pinned);
-        let spend = state.spent.total.since(run.asked_before());
-        let slots: BTreeSet<u64> = failing
-            .slots
-            .iter()
-            .filter(|slot| slot.last >= run.since())
-            .filter_map(|slot| slot.slot.number())
-            .collect();
+        let spend = state.spent.total.since(run.asked_before);
+        let slots: BTreeSet<u64> =
+            failing.slots.iter().filter(|slot| slot.last >= run.since).filter_map(|slot| slot.slot.number()).collect();
         let is_all = state.replicas.is_some_and(|replicas| slots.len() as u64 >= u64::from(replicas));
         Some(Storm {
             id: format!("{:016x}", episode.id),
             subject: state.subject.clone(),
             state: if state.is_held { StormState::Quarantined } else { StormState::Ongoing },
             cause,
-            causes: run.causes().clone(),
+            causes: run.causes.clone(),
             detail: failing.detail(cause).to_owned(),
-            onset: run.since(),
-            exact: episode.is_whole && run.since() >= self.clock.blind_until,
+            onset: run.since,
+            exact: episode.is_whole && run.since >= self.clock.blind_until,
             updated: state.updated,
             detected: episode.detected,
             ended: None,
             detected_after_failures: episode.detected_after,
             attempts,
-            failed: run.failed(),
+            failed: run.failed,
             attempts_per_min,
             registry: image.map(|image| image.registry.to_owned()).unwrap_or_default(),
             image: state.image.to_string(),
             pinned,
             pulls,
-            nodes: self.node_names(run.nodes()),
+            nodes: self.node_names(run.nodes.iter().copied()),
             slots: if is_all { Vec::new() } else { slots.into_iter().take(SLOTS_MAX).collect() },
             replicas: state.replicas,
             // An attempt that asks nothing makes no pace of what was asked before it.

@@ -8,8 +8,8 @@ use crate::detect::arena::{Arena, AttemptId, ContainerId, NodeId, SubjectId};
 use crate::detect::attempt::{Attempt, Outcome};
 use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
-use crate::detect::run::Failure;
-use crate::detect::subject::{Change, SubjectState};
+use crate::detect::run::{Change, Failure};
+use crate::detect::subject::SubjectState;
 use crate::model::{AttemptCount, Cause, Notice, Storm, StormState, Subject, SubjectKind, Timestamp};
 
 /// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;

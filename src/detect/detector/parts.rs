@@ -12,8 +12,6 @@ use crate::model::{
     AttemptCount, ClockStep, FindingKind, Notice, OnClock, Pace, Storm, Timestamp, on_clock, step_keys,
 };
 
-const NEVER: Timestamp = Timestamp::from_nanos(i64::MIN);
-
 /// The time, and what falls due.
 #[derive(Debug)]
 pub(in crate::detect) struct Clock {
@@ -77,50 +75,11 @@ pub(in crate::detect) struct Said {
     pub(in crate::detect) ended: VecDeque<Storm>,
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self {
-            now: NEVER,
-            pace: Pace::default(),
-            due: BinaryHeap::new(),
-            next_subside: Timestamp::from_nanos(i64::MAX),
-            next_waiting: NEVER,
-            blind_until: NEVER,
-        }
-    }
-}
-
-impl Default for Listing {
-    fn default() -> Self {
-        Self { services: NEVER, tasks: 0, has_tasks: false }
-    }
-}
-
-impl Books {
-    pub(super) fn new(meter: Meter) -> Self {
-        Self {
-            minutes: BTreeMap::new(),
-            minutes_of_gone: Vec::new(),
-            account: Account::default(),
-            meter,
-            incidents: Incidents::default(),
-            began: None,
-            counted_from: NEVER,
-        }
-    }
-}
-
 // What falls due was judged before, and when the next storm subsides is found out anew.
 on_clock!(Clock { now, pace, next_waiting, blind_until } rest { due, next_subside });
 on_clock!(Listing { services } rest { tasks, has_tasks });
+on_clock!(Oldest { left } rest { settled, open });
 on_clock!(Said { ended, notices } rest { restated, found });
-
-impl OnClock for Oldest {
-    fn step(&mut self, step: ClockStep) {
-        let Self { settled: _, open: _, left } = self;
-        left.iter_mut().flatten().for_each(|(at, _)| at.step(step));
-    }
-}
 
 impl OnClock for Books {
     fn step(&mut self, step: ClockStep) {
