@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{AttemptCount, Cause, ClockStep, Gap, HistoryBucket, OnClock, Timestamp};
+use super::clock::wall_clock;
+use crate::model::{AttemptCount, Cause, ClockStep, Gap, HistoryBucket, OnClock, Skipped, Timestamp};
 
 /// How long a bucket of the history is, and how many there are: a day.
 const BUCKET: Duration = Duration::from_secs(900);
@@ -25,6 +26,12 @@ pub(super) struct Tally {
     /// How long after its time the last event came.
     pub(super) event_lag: Option<Duration>,
     history: VecDeque<HistoryBucket>,
+    pub(super) observations: u64,
+    pub(super) skipped: Skipped,
+    /// The time of the first observation.
+    pub(super) from: Option<Timestamp>,
+    /// On this machine's clock.
+    pub(super) started: Timestamp,
 }
 
 impl Default for Tally {
@@ -39,6 +46,10 @@ impl Default for Tally {
             sweep_counts: [0; SWEEP_BOUNDS.len()],
             event_lag: None,
             history: VecDeque::new(),
+            observations: 0,
+            skipped: Skipped::default(),
+            from: None,
+            started: wall_clock(),
         }
     }
 }
@@ -138,7 +149,12 @@ impl OnClock for Tally {
             sweep_counts: _,
             event_lag: _,
             history,
+            observations: _,
+            skipped: _,
+            from,
+            started: _,
         } = self;
+        from.step(step);
         // Of a clock that was set back there may be a quarter of an hour twice.
         for HistoryBucket { at, attempts, failed, has_gap } in std::mem::take(history) {
             if let Some(bucket) = self.bucket(step.carry(at)) {
