@@ -128,7 +128,7 @@ impl Session {
             role,
             sight: Sight::default(),
             listing: Listing::default(),
-            tally: Tally::default(),
+            tally: Tally::new(),
         };
         Ok(Self {
             log: usable_log(&config.log.source, &client),
@@ -336,7 +336,7 @@ impl Session {
                     self.note_unlisted(plan);
                 }
                 let mut state = self.state();
-                state.sight.is_stale |= task == Task::Sweep;
+                state.sight.is_fresh &= task != Task::Sweep;
                 let is_news = state.sight.trouble.insert(task, text.clone()).as_ref() != Some(&text);
                 drop(state);
                 if is_news {
@@ -419,7 +419,7 @@ impl Session {
             return;
         }
         let now = state.clock.now();
-        if state.sight.is_stale {
+        if !state.sight.is_fresh {
             state.detector.blind(now);
         }
         state.detector.advance(now);

@@ -13,7 +13,7 @@ const BUCKETS: usize = 96;
 const SWEEP_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Storms that were detected, by their cause.
     pub(super) storms: BTreeMap<Cause, u64>,
@@ -34,27 +34,12 @@ pub(super) struct Tally {
     pub(super) started: Timestamp,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            storms: Cause::ALL.iter().map(|cause| (*cause, 0)).collect(),
-            attempts: 0,
-            failed: 0,
-            gaps: 0,
-            sweeps: 0,
-            sweep_secs_sum: 0.0,
-            sweep_counts: [0; SWEEP_BOUNDS.len()],
-            event_lag: None,
-            history: VecDeque::new(),
-            observations: 0,
-            skipped: Skipped::default(),
-            from: None,
-            started: wall_clock(),
-        }
-    }
-}
-
 impl Tally {
+    pub(super) fn new() -> Self {
+        let storms = Cause::ALL.iter().map(|cause| (*cause, 0)).collect();
+        Self { storms, started: wall_clock(), ..Self::default() }
+    }
+
     pub(super) fn storm(&mut self, cause: Cause) {
         *self.storms.entry(cause).or_default() += 1;
     }
@@ -181,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_day_has_its_buckets_whatever_comes_late() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         let now = at("2026-11-21T12:07:00Z");
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         tally.past(at("2026-11-20T12:14:00Z"), 1, 1);
@@ -205,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_quarters_of_an_hour_move_with_a_clock_that_is_set_back() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         tally.past(at("2026-11-21T11:01:00Z"), 1, 1);
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         let (expected, said) = (at("2026-11-21T12:10:00Z"), at("2026-11-21T11:10:00Z"));
@@ -217,7 +202,7 @@ mod tests {
 
     #[test]
     fn more_than_a_day_is_forgotten() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         for minute in 0..10_000 {
             tally.past(Timestamp::from_secs(minute * 60), 1, 0);
         }

@@ -143,7 +143,10 @@ impl Account {
 
     /// The subjects that want an image.
     pub(super) fn who_wants(&self, image: ImageKey) -> impl Iterator<Item = SubjectId> + '_ {
-        self.wanted.range((image, SubjectId::default())..=(image, SubjectId::MAX)).map(|(_, subject)| *subject)
+        self.wanted
+            .range((image, SubjectId::default())..)
+            .take_while(move |(of, _)| *of == image)
+            .map(|(_, subject)| *subject)
     }
 
     /// An origin is this node's.
@@ -317,7 +320,7 @@ impl Account {
         let least = Timestamp::from_nanos(i64::MIN);
         let of: Vec<CountKey> = self
             .counts
-            .range((subject, least, NodeId::default(), least)..)
+            .range((subject, least, NodeId::NONE, least)..)
             .map(|(key, _)| *key)
             .take_while(|key| key.0 == subject)
             .collect();

@@ -36,18 +36,14 @@ ids! {
     pub SubjectId;
     pub(super) AttemptId;
     pub(super) ContainerId;
-    /// The default stands for no node.
     pub(super) NodeId;
 }
 
-impl SubjectId {
-    /// The highest that there may be.
-    pub(super) const MAX: Self = Self(u32::MAX);
-}
-
 impl NodeId {
+    pub(super) const NONE: Self = Self(0);
+
     pub(super) fn is_known(self) -> bool {
-        self != Self::default()
+        self != Self::NONE
     }
 }
 
@@ -65,19 +61,27 @@ pub(super) trait Keyed {
     fn keys(&self) -> impl Iterator<Item = Self::Key>;
 }
 
+/// What has one `Key`, in a field of that name.
+macro_rules! keyed {
+    ($name:ident) => {
+        impl $crate::detect::arena::Keyed for $name {
+            type Key = Key;
+
+            fn keys(&self) -> impl Iterator<Item = Self::Key> {
+                std::iter::once(self.key)
+            }
+        }
+    };
+}
+pub(super) use keyed;
+
 /// All things of a kind. A number that is left is given again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Arena<I, T: Keyed> {
     things: Vec<Option<T>>,
     generations: Vec<u32>,
     free: Vec<I>,
     by_key: HashMap<T::Key, I, foldhash::fast::RandomState>,
-}
-
-impl<I, T: Keyed> Default for Arena<I, T> {
-    fn default() -> Self {
-        Self { things: Vec::new(), generations: Vec::new(), free: Vec::new(), by_key: HashMap::default() }
-    }
 }
 
 impl<I: Id, T: Keyed> Arena<I, T> {

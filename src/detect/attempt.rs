@@ -1,9 +1,11 @@
 //! One try, joined from tasks, events and log lines; and what it comes to.
 
-use super::arena::{Keyed, NodeId, SubjectId};
+use super::arena::{Arena, AttemptId, NodeId, SubjectId, keyed};
 use super::key::{Key, Slot};
 use super::subject::Policy;
 use crate::model::{Cause, Condition, TaskState, Timestamp, on_clock};
+
+pub(super) type Attempts = Arena<AttemptId, Attempt>;
 
 /// What is known of one Swarm task.
 #[derive(Clone, Debug, Default)]
@@ -39,17 +41,11 @@ pub(super) struct Attempt {
     pub(super) outcome: Option<Outcome>,
 }
 
+keyed!(Attempt);
+
 on_clock!(Attempt { created, ended, state_since } rest {
     key, subject, slot, node, version, listing, state, desired, exit_code, task_cause, pull_cause, life, superseded, signs, is_job, is_accounted, outcome,
 });
-
-impl Keyed for Attempt {
-    type Key = Key;
-
-    fn keys(&self) -> impl Iterator<Item = Key> {
-        std::iter::once(self.key)
-    }
-}
 
 /// How far its container is known to have come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,10 +88,6 @@ pub(super) struct Signs(u8);
 impl Signs {
     pub(super) fn has(self, sign: Sign) -> bool {
         self.0 & (1 << sign as u8) != 0
-    }
-
-    pub(super) fn add(&mut self, sign: Sign) {
-        self.0 |= 1 << sign as u8;
     }
 
     pub(super) fn set(&mut self, sign: Sign, is_seen: bool) {

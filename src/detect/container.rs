@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::arena::{Keyed, SubjectId};
+use super::arena::{SubjectId, keyed};
 use super::key::Key;
 use crate::model::{Cause, ContainerAction, Timestamp, on_clock};
 
@@ -40,18 +40,12 @@ struct Death {
     was_ordered: bool,
 }
 
+keyed!(PlainContainer);
+
 on_clock!(PlainContainer { last_seen, pending, started, death } rest {
     key, subject, is_ecs, killed, out_of_memory, unhealthy,
 });
 on_clock!(Death { at } rest { exit_code, cause, was_ordered });
-
-impl Keyed for PlainContainer {
-    type Key = Key;
-
-    fn keys(&self) -> impl Iterator<Item = Key> {
-        std::iter::once(self.key)
-    }
-}
 
 /// The events that matter, without what names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

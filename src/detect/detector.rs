@@ -18,7 +18,7 @@ pub(super) use registry::hanging_incident;
 
 use super::account::Account;
 use super::arena::{Arena, AttemptId, ContainerId, NodeId, SubjectId};
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Attempts};
 use super::container::PlainContainer;
 use super::incident::Incidents;
 use super::key::{DueWhat, Key};
@@ -41,7 +41,7 @@ pub struct Detector {
     pub(super) settings: Settings,
     pub(super) quotas: Quotas,
     pub(super) subjects: Arena<SubjectId, SubjectState>,
-    pub(super) attempts: Arena<AttemptId, Attempt>,
+    pub(super) attempts: Attempts,
     containers: Arena<ContainerId, PlainContainer>,
     pub(super) nodes: Arena<NodeId, Node>,
     /// Swarm services by the hash of their names.
@@ -94,7 +94,7 @@ impl Detector {
     pub fn new(settings: Settings) -> Self {
         let never = Timestamp::from_nanos(i64::MIN);
         let mut nodes = Arena::default();
-        // The default id is no node's.
+        // It is NodeId::NONE.
         nodes.insert(Node::default());
         Self {
             quotas: Quotas::new((settings.failures, settings.per), (settings.slow_failures, settings.slow_per)),

@@ -1,12 +1,13 @@
 //! A node as reports name it.
 
-use super::arena::Keyed;
+use super::arena::keyed;
 use super::key::Key;
 use crate::budget::Engine;
 
 /// What is known of one node.
 #[derive(Debug, Default)]
 pub(super) struct Node {
+    pub(super) key: Key,
     pub(super) id: Box<str>,
     pub(super) hostname: Box<str>,
     pub(super) engine: Box<str>,
@@ -16,10 +17,4 @@ pub(super) struct Node {
     pub(super) store: Option<Engine>,
 }
 
-impl Keyed for Node {
-    type Key = Key;
-
-    fn keys(&self) -> impl Iterator<Item = Key> {
-        std::iter::once(Key::new(&self.id))
-    }
-}
+keyed!(Node);

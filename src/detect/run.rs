@@ -1,6 +1,5 @@
 //! Failures that follow one another, and the storm that they become.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::arena::NodeId;
@@ -45,7 +44,8 @@ pub(super) struct Run {
     /// What the subject had asked before the first of them.
     pub(super) asked_before: Sum,
     pub(super) causes: CauseCounts,
-    pub(super) nodes: BTreeSet<NodeId>,
+    /// In order; there is mostly one.
+    pub(super) nodes: Vec<NodeId>,
 }
 
 /// A storm that goes on.
@@ -92,8 +92,11 @@ impl Run {
         self.since = self.since.min(failure.at);
         self.failed += 1;
         self.causes.add(failure.cause);
-        if self.nodes.len() < NODES_MAX && failure.node.is_known() {
-            self.nodes.insert(failure.node);
+        if self.nodes.len() < NODES_MAX
+            && failure.node.is_known()
+            && let Err(place) = self.nodes.binary_search(&failure.node)
+        {
+            self.nodes.insert(place, failure.node);
         }
     }
 }

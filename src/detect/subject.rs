@@ -127,11 +127,6 @@ impl SubjectState {
         self.take_in(former, later, former_max)
     }
 
-    /// A service of its name was there before it. Returns an id of which there were more than are remembered.
-    pub(super) fn preceded_by(&mut self, earlier: &Self, former_max: usize) -> Option<Key> {
-        self.take_in(earlier.key, earlier, former_max)
-    }
-
     /// The listing has it under this id: whatever was heard of it, it is there.
     pub(super) fn is_listed_as(&mut self, id: &str, former_max: usize) {
         self.removed = None;
@@ -146,7 +141,9 @@ impl SubjectState {
         }
     }
 
-    fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {
+    /// Another service of its name is the same, and had an id before. Returns an id of which there were more than are
+    /// remembered.
+    pub(super) fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {
         self.former.push(former);
         self.last_seen = self.last_seen.max(other.last_seen);
         self.open.extend(&other.open);
@@ -385,7 +382,7 @@ impl SubjectState {
             let stable = settings.hold_down_min.max(period * 3);
             let is_recent = found.failures.last().is_some_and(|last| now.since(*last) <= stable);
             let is_stable = found.running_since.is_some_and(|since| now.since(since) >= stable);
-            let gives_up = gives_up_after.is_some_and(|limit| slot.failures <= limit);
+            let gives_up = gives_up_after.is_some_and(|limit| u64::from(slot.failures) <= limit);
             let is_slow = period > if found.has_exit_zero { settings.per } else { HISTORY_PERIOD_MAX };
             // Where nothing is cut off, the quotas have counted all that there is.
             let is_enough = found.failures.len() >= HISTORY_FAILURES && !found.is_whole;
@@ -416,13 +413,6 @@ impl SubjectState {
             let details = std::mem::take(&mut failing.details);
             let (last, account) = (failing.last, failing.account);
             **failing = Failing { details, last, over: last, ..Failing::new(quotas, account) };
-        }
-    }
-
-    /// See [`Failing::count_again`].
-    pub(super) fn count_again(&mut self, quotas: &Quotas) {
-        if let Some(failing) = &mut self.failing {
-            failing.count_again(quotas);
         }
     }
 

@@ -6,8 +6,8 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::advice::{Facts, advice};
-use super::arena::{Arena, AttemptId, NodeId, SubjectId};
-use super::attempt::{Attempt, Outcome};
+use super::arena::{NodeId, SubjectId};
+use super::attempt::{Attempt, Attempts, Outcome};
 use super::detector::{Detector, hanging_incident};
 use super::failing::Failing;
 use super::key::Slot;
@@ -61,11 +61,8 @@ impl Detector {
 
     /// The engine versions of the nodes that were listed, by hostname.
     pub fn engines(&self) -> BTreeMap<&str, &str> {
-        self.nodes
-            .values()
-            .filter(|node| !node.engine.is_empty())
-            .map(|node| (&*node.hostname, &*node.engine))
-            .collect()
+        let known = self.nodes.values().filter(|node| !node.engine.is_empty());
+        known.map(|node| (&*node.hostname, &*node.engine)).collect()
     }
 
     /// What waits for longer than it ought to at `now`, and which registries fail.
@@ -292,12 +289,7 @@ impl Detector {
 
 /// The failures of a slot up to its newest attempt: those of the specification in force that follow one another without
 /// a long time between them.
-fn slot_history(
-    state: &SubjectState,
-    slot: Slot,
-    attempts: &Arena<AttemptId, Attempt>,
-    settings: &Settings,
-) -> SlotHistory {
+fn slot_history(state: &SubjectState, slot: Slot, attempts: &Attempts, settings: &Settings) -> SlotHistory {
     let Some(failing) = &state.failing else { return SlotHistory::default() };
     let mut of_slot: Vec<&Attempt> = state
         .open

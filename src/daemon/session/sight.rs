@@ -14,7 +14,7 @@ const UNLISTED_MIN: Duration = Duration::from_secs(30);
 const GAPS_MAX: usize = 1000;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sight {
     /// Why the daemon cannot be reached, where it cannot.
     pub(super) lost: Option<String>,
@@ -26,8 +26,8 @@ pub(super) struct Sight {
     pub(super) event_at: Option<Timestamp>,
     /// It is not known yet whether events were missed while the daemon was lost.
     pub(super) is_in_doubt: bool,
-    /// Nothing has been listed since the start, since the daemon was lost, or since a listing failed.
-    pub(super) is_stale: bool,
+    /// Everything has been listed since the start, since the daemon was lost, and since a listing failed.
+    pub(super) is_fresh: bool,
     /// The span that is not over.
     open: Option<OpenGap>,
     /// When sight was lost last.
@@ -50,28 +50,10 @@ struct OpenGap {
     is_listed: bool,
 }
 
-impl Default for Sight {
-    fn default() -> Self {
-        Self {
-            lost: None,
-            no_log: None,
-            trouble: BTreeMap::new(),
-            event_at: None,
-            is_in_doubt: false,
-            is_stale: true,
-            open: None,
-            lost_at: None,
-            epoch: 0,
-            gaps: Vec::new(),
-            gap_end: None,
-        }
-    }
-}
-
 impl Sight {
     /// Whether nothing may be decided now.
     pub(super) const fn is_blind(&self) -> bool {
-        self.is_stale || self.open.is_some()
+        !self.is_fresh || self.open.is_some()
     }
 
     /// Whether a sweep is all that is lacking.
@@ -96,7 +78,7 @@ impl Sight {
 
     /// The daemon cannot be reached. Returns whether that is news.
     pub(super) fn lose_daemon(&mut self, now: Timestamp, why: &str) -> bool {
-        self.is_stale = true;
+        self.is_fresh = false;
         self.lose(now, "events-lost");
         let is_news = self.lost.is_none();
         if is_news {
@@ -132,7 +114,7 @@ impl Sight {
 
     /// Everything was listed by a sweep that began in this epoch.
     pub(super) fn swept(&mut self, epoch: u64) {
-        self.is_stale = false;
+        self.is_fresh = true;
         if let Some(open) = &mut self.open {
             open.is_listed |= self.lost.is_none() && self.epoch == epoch;
         }
@@ -167,7 +149,7 @@ impl Sight {
     }
 }
 
-on_clock!(Sight { open, lost_at, gaps, gap_end, event_at } rest { lost, no_log, trouble, is_in_doubt, is_stale, epoch });
+on_clock!(Sight { open, lost_at, gaps, gap_end, event_at } rest { lost, no_log, trouble, is_in_doubt, is_fresh, epoch });
 on_clock!(OpenGap { from } rest { why, has_missed, is_listed });
 
 #[cfg(test)]

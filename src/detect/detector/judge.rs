@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Detector;
-use crate::detect::arena::{Arena, AttemptId, ContainerId, NodeId, SubjectId};
-use crate::detect::attempt::{Attempt, Outcome};
+use crate::detect::arena::{AttemptId, ContainerId, NodeId, SubjectId};
+use crate::detect::attempt::{Attempts, Outcome};
 use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
 use crate::detect::run::{Change, Failure};
@@ -24,7 +24,7 @@ const MINUTES_MAX: usize = 100_000;
 
 impl Detector {
     /// Sets the time at which an attempt that has ended is judged, or judges again one that was.
-    pub(in crate::detect) fn look_for_end(&mut self, index: AttemptId, at: Timestamp) {
+    pub(super) fn look_for_end(&mut self, index: AttemptId, at: Timestamp) {
         let attempt = &mut self.attempts[index];
         if attempt.outcome.is_some() {
             self.judge_again(index);
@@ -42,28 +42,19 @@ impl Detector {
         self.clock.due.push(Reverse(due));
     }
 
-    pub(in crate::detect) fn judge_due(&mut self, due: Due) {
+    pub(super) fn judge_due(&mut self, due: Due) {
         match due.what {
-            DueWhat::Removal(index) => {
-                // Where it has another id by now, it has come back.
-                if self.subjects.get(index).is_some_and(|subject| subject.key == due.key) {
-                    self.remove(index, due.at);
-                }
+            DueWhat::Removal(index) if self.subjects.get(index).is_some_and(|subject| subject.key == due.key) => {
+                self.remove(index, due.at);
             }
-            DueWhat::Attempt(handle) => {
-                if self.attempts.at(handle).is_some() {
-                    self.judge_attempt(handle.id);
-                }
-            }
-            DueWhat::Container(handle) => {
-                if self.containers.at(handle).is_some() {
-                    self.judge_container(handle.id, due.at);
-                }
-            }
+            DueWhat::Attempt(it) if self.attempts.at(it).is_some() => self.judge_attempt(it.id),
+            DueWhat::Container(it) if self.containers.at(it).is_some() => self.judge_container(it.id, due.at),
+            // It is gone; a service that has another id by now has come back.
+            _ => {}
         }
     }
 
-    pub(in crate::detect) fn judge_attempt(&mut self, index: AttemptId) {
+    pub(super) fn judge_attempt(&mut self, index: AttemptId) {
         let (outcome, subject) = self.outcome(index);
         self.attempts[index].outcome = Some(outcome);
         self.count_attempt(index);
@@ -108,7 +99,7 @@ impl Detector {
     }
 
     /// A subject goes: its counts keep its name.
-    pub(in crate::detect) fn resolve_minutes(&mut self, index: SubjectId, subject: &Subject) {
+    pub(super) fn resolve_minutes(&mut self, index: SubjectId, subject: &Subject) {
         let least = Timestamp::from_nanos(i64::MIN);
         let of: Vec<(SubjectId, Timestamp)> =
             self.books.minutes.range((index, least)..).map(|(key, _)| *key).take_while(|key| key.0 == index).collect();
@@ -124,7 +115,7 @@ impl Detector {
 
     /// A fact came after the judgement: the log's words may better the cause, and a listing may tell that an exit 0
     /// was no end.
-    pub(in crate::detect) fn judge_again(&mut self, index: AttemptId) {
+    pub(super) fn judge_again(&mut self, index: AttemptId) {
         let before = self.attempts[index].outcome;
         let (after, subject) = self.outcome(index);
         if before == Some(after) {
@@ -148,7 +139,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn outcome(&self, index: AttemptId) -> (Outcome, SubjectId) {
+    pub(super) fn outcome(&self, index: AttemptId) -> (Outcome, SubjectId) {
         let attempt = &self.attempts[index];
         let subject = self.subjects.get(attempt.subject);
         let policy = subject.and_then(|subject| subject.policy);
@@ -158,7 +149,7 @@ impl Detector {
         (attempt.judge(policy, ran_out_of_memory, was_ordered), attempt.subject)
     }
 
-    pub(in crate::detect) fn fail_attempt(&mut self, index: AttemptId, cause: Cause, exit_zero: bool) {
+    pub(super) fn fail_attempt(&mut self, index: AttemptId, cause: Cause, exit_zero: bool) {
         let attempt = &self.attempts[index];
         let failure = Failure {
             at: attempt.ended.unwrap_or(self.clock.now),
@@ -174,7 +165,7 @@ impl Detector {
     }
 
     /// Where the engine had no words, the exit code is what there is to say.
-    pub(in crate::detect) fn say_exit(&mut self, subject: SubjectId, cause: Cause, exit_code: Option<i32>) {
+    pub(super) fn say_exit(&mut self, subject: SubjectId, cause: Cause, exit_code: Option<i32>) {
         let Some(state) = self.subjects.get_mut(subject) else { return };
         if state.failing.as_ref().is_some_and(|failing| !failing.detail(cause).is_empty()) {
             return;
@@ -188,7 +179,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn fail(&mut self, subject: SubjectId, failure: Failure) {
+    pub(super) fn fail(&mut self, subject: SubjectId, failure: Failure) {
         let Some(state) = self.subjects.get_mut(subject) else { return };
         let (attempts, containers) = (&self.attempts, &self.containers);
         let is_swarm = state.subject.kind == SubjectKind::SwarmService;
@@ -205,7 +196,7 @@ impl Detector {
     }
 
     /// An attempt whose slot is known by now may have been judged without it.
-    pub(in crate::detect) fn learn_slot(&mut self, index: AttemptId) {
+    pub(super) fn learn_slot(&mut self, index: AttemptId) {
         let attempt = &self.attempts[index];
         let (Some(Outcome::Failed { .. }), Some(at)) = (attempt.outcome, attempt.ended) else { return };
         let (subject, slot, attempts) = (attempt.subject, attempt.slot, &self.attempts);
@@ -216,7 +207,7 @@ impl Detector {
         self.announce(subject, change);
     }
 
-    pub(in crate::detect) fn judge_container(&mut self, index: ContainerId, at: Timestamp) {
+    pub(super) fn judge_container(&mut self, index: ContainerId, at: Timestamp) {
         let container = &mut self.containers[index];
         let subject = container.subject;
         let mut verdicts = Vec::new();
@@ -234,14 +225,7 @@ impl Detector {
                     let slot = Slot::default();
                     self.fail(
                         subject,
-                        Failure {
-                            at,
-                            created: started,
-                            slot,
-                            node: NodeId::default(),
-                            cause,
-                            exit_zero: exit_code == 0,
-                        },
+                        Failure { at, created: started, slot, node: NodeId::NONE, cause, exit_zero: exit_code == 0 },
                     );
                 }
                 Verdict::Removed => self.drop_container(index),
@@ -249,7 +233,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn announce(&mut self, index: SubjectId, change: Change) {
+    pub(super) fn announce(&mut self, index: SubjectId, change: Change) {
         match change {
             Change::None => {}
             Change::Onset => self.announce_onset(index),
@@ -283,11 +267,11 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn hold_down_ends(&self, index: SubjectId) -> Option<Timestamp> {
+    pub(super) fn hold_down_ends(&self, index: SubjectId) -> Option<Timestamp> {
         self.subjects.get(index)?.hold_down_ends(&self.settings, self.clock.blind_until)
     }
 
-    pub(in crate::detect) fn subside_until(&mut self, now: Timestamp) {
+    pub(super) fn subside_until(&mut self, now: Timestamp) {
         if now < self.clock.next_subside {
             return;
         }
@@ -313,14 +297,14 @@ impl Detector {
     }
 
     /// A service was removed: its storm is over, unless it comes back under its name within the hold-down.
-    pub(in crate::detect) fn remove(&mut self, index: SubjectId, at: Timestamp) {
+    pub(super) fn remove(&mut self, index: SubjectId, at: Timestamp) {
         if let Some(state) = self.subjects.get_mut(index) {
             state.removed = state.removed.or(Some(at));
         }
         self.move_hold_down(index);
     }
 
-    pub(in crate::detect) fn end_storm(&mut self, index: SubjectId) {
+    pub(super) fn end_storm(&mut self, index: SubjectId) {
         if !self.storming.remove(&index) {
             return;
         }
@@ -343,6 +327,6 @@ impl Detector {
 }
 
 /// How many attempts of a service that were made at or after a moment are open.
-fn open_since(attempts: &Arena<AttemptId, Attempt>, state: &SubjectState, since: Timestamp) -> u64 {
+fn open_since(attempts: &Attempts, state: &SubjectState, since: Timestamp) -> u64 {
     state.open.iter().filter(|index| attempts[**index].created >= since).count() as u64
 }

@@ -121,7 +121,7 @@ impl Detector {
     }
 
     /// Pulls of the window and requests of the last minute that a registry was asked up to now.
-    pub(in crate::detect) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
+    pub(super) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
         let window = self.settings.registries.terms(registry).pulls.map(|(_, window)| window);
         self.books.meter.asked(registry, window, now)
     }

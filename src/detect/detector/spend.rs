@@ -65,7 +65,7 @@ impl Detector {
     }
 
     /// A subject goes: what it has asked keeps its name.
-    pub(in crate::detect) fn resolve_counts(&mut self, index: SubjectId) {
+    pub(super) fn resolve_counts(&mut self, index: SubjectId) {
         for (key, spend) in self.books.account.counts_of(index) {
             let count = self.resolve_count(key, spend);
             count.into_iter().for_each(|count| self.books.account.resolve(count));
@@ -96,7 +96,7 @@ impl Detector {
     }
 
     /// An image of a node's listing.
-    pub(in crate::detect) fn take_image(&mut self, origin: u16, id: &str, references: &[impl AsRef<str>]) {
+    pub(super) fn take_image(&mut self, origin: u16, id: &str, references: &[impl AsRef<str>]) {
         self.books.account.has_images(origin);
         for reference in references {
             if let Ok(image) = ImageRef::parse(reference.as_ref()) {
@@ -106,7 +106,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
+    pub(super) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
         let Ok(image) = ImageRef::parse(reference) else { return };
         if !self.books.account.is_news(at, origin, ImageKey::of(&image)) {
             return;
@@ -125,7 +125,7 @@ impl Detector {
     }
 
     /// The image of a subject may have changed.
-    pub(in crate::detect) fn follow_image(&mut self, index: SubjectId) {
+    pub(super) fn follow_image(&mut self, index: SubjectId) {
         let Some(state) = self.subjects.get_mut(index) else { return };
         if !std::mem::take(&mut state.is_image_new) {
             return;
@@ -147,7 +147,7 @@ impl Detector {
 
     /// A new specification was deployed: a client that resolved its tag asked for the digest (`service create` and
     /// `stack deploy` do by default, on the manager).
-    pub(in crate::detect) fn count_resolution(&mut self, index: SubjectId, at: Timestamp) {
+    pub(super) fn count_resolution(&mut self, index: SubjectId, at: Timestamp) {
         let Some(state) = self.subjects.get(index) else { return };
         let Ok(image) = ImageRef::parse(&state.image) else { return };
         // Who writes a digest by hand seldom writes the tag too.
@@ -161,7 +161,7 @@ impl Detector {
         // By its tag.
         let kinds = requests(Engine::Graph, terms.authentication, false, fetched);
         let kinds = if terms.has_indexes { Requests { blobs: 0, ..kinds } } else { kinds };
-        let asked = Asked { at, node: NodeId::default(), spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
+        let asked = Asked { at, node: NodeId::NONE, spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
         let registry = image.registry.to_owned();
         self.count_at(&registry, &asked);
         self.charge(index, &asked);
@@ -176,13 +176,13 @@ impl Detector {
         }
         let image = state.image.clone();
         let Ok(image) = ImageRef::parse(&image) else { return };
-        let asked = self.price(at, NodeId::default(), &image, pulled, Basis::Assumed);
+        let asked = self.price(at, NodeId::NONE, &image, pulled, Basis::Assumed);
         self.count_at(image.registry, &asked);
         self.charge(index, &asked);
     }
 
     /// A pull failed, as dockerd's log says.
-    pub(in crate::detect) fn count_failed_pull(&mut self, index: AttemptId, at: Timestamp, fact: &LogFact<'_>) {
+    pub(super) fn count_failed_pull(&mut self, index: AttemptId, at: Timestamp, fact: &LogFact<'_>) {
         let attempt = &self.attempts[index];
         let (subject, node) = (attempt.subject, attempt.node);
         if attempt.is_accounted {
@@ -195,7 +195,7 @@ impl Detector {
     }
 
     /// An attempt is known to have asked, or not to have; what its node told by itself is counted already.
-    pub(in crate::detect) fn count_attempt(&mut self, index: AttemptId) {
+    pub(super) fn count_attempt(&mut self, index: AttemptId) {
         let attempt = &self.attempts[index];
         if attempt.is_accounted {
             return;
@@ -236,7 +236,7 @@ impl Detector {
     }
 
     /// The pulls that nobody has wanted for long are nobody's; all that wait, where there is no `now`.
-    pub(in crate::detect) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
+    pub(super) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
         for pull in self.books.account.take_unwanted(now) {
             self.charge_nobody(&pull);
         }
@@ -333,7 +333,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn counts_by_minute(&self, at: Timestamp) -> bool {
+    pub(super) fn counts_by_minute(&self, at: Timestamp) -> bool {
         self.settings.by_minute && at >= self.books.counted_from
     }
 }

@@ -31,7 +31,8 @@ impl OnClock for Detector {
             counters: _,
         } = self;
         subjects.step(step);
-        subjects.iter_mut().for_each(|(_, subject)| subject.count_again(quotas));
+        let failing = subjects.iter_mut().filter_map(|(_, subject)| subject.failing.as_mut());
+        failing.for_each(|failing| failing.count_again(quotas));
         attempts.step(step);
         containers.step(step);
         oldest.step(step);

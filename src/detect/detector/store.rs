@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Detector;
 use super::parts::Left;
-use crate::detect::arena::{Arena, AttemptId, ContainerId, Handle, NodeId, SubjectId};
-use crate::detect::attempt::Attempt;
+use crate::detect::arena::{AttemptId, ContainerId, Handle, NodeId, SubjectId};
+use crate::detect::attempt::{Attempt, Attempts};
 use crate::detect::container::PlainContainer;
 use crate::detect::key::{Key, Slot};
 use crate::detect::node::Node;
@@ -29,13 +29,7 @@ const FORGET_PART: usize = 16;
 pub(in crate::detect) const FORMER_MAX: usize = 8;
 
 impl Detector {
-    pub(in crate::detect) fn new_container(
-        &mut self,
-        key: Key,
-        owner: &Owner<'_>,
-        image: &str,
-        at: Timestamp,
-    ) -> ContainerId {
+    pub(super) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> ContainerId {
         if self.containers.len() >= CONTAINERS_MAX {
             self.forget_containers();
         }
@@ -51,7 +45,7 @@ impl Detector {
         self.containers.insert(PlainContainer::new(key, subject, kind == SubjectKind::EcsFamily, at))
     }
 
-    pub(in crate::detect) fn new_attempt(
+    pub(super) fn new_attempt(
         &mut self,
         key: Key,
         subject: SubjectId,
@@ -74,16 +68,16 @@ impl Detector {
         }
         self.oldest.open.push_back(self.attempts.handle(index));
         if self.oldest.open.len() > 2 * OPEN_MAX {
-            self.forget_closed();
+            self.oldest.open.retain(|handle| is_open(&self.attempts, *handle));
         }
         index
     }
 
-    pub(in crate::detect) fn service(&mut self, id: &str, at: Timestamp) -> SubjectId {
+    pub(super) fn service(&mut self, id: &str, at: Timestamp) -> SubjectId {
         self.subject_index_of(SubjectKind::SwarmService, id, at)
     }
 
-    pub(in crate::detect) fn subject_index_of(&mut self, kind: SubjectKind, id: &str, at: Timestamp) -> SubjectId {
+    pub(super) fn subject_index_of(&mut self, kind: SubjectKind, id: &str, at: Timestamp) -> SubjectId {
         let key = Key::new(id);
         if let Some(index) = self.subjects.find((kind, key)) {
             if let Some(subject) = self.subjects.get_mut(index) {
@@ -106,7 +100,7 @@ impl Detector {
 
     /// A service has this name. Where another has had it, that one was removed and this is its successor: Swarm has one
     /// service of a name. Returns the subject that it is from now on.
-    pub(in crate::detect) fn name_service(&mut self, index: SubjectId, name: &str, stack: Option<&str>) -> SubjectId {
+    pub(super) fn name_service(&mut self, index: SubjectId, name: &str, stack: Option<&str>) -> SubjectId {
         let mut index = index;
         if !name.is_empty() && self.subjects.get(index).is_some_and(|state| state.subject.name != name) {
             let hash = fnv_64([name.as_bytes()]);
@@ -171,7 +165,7 @@ impl Detector {
         let forgotten = if is_past {
             // Attempts of the one before prove nothing against this one.
             state.begin_account(state.deployed, &self.quotas);
-            state.preceded_by(&later, FORMER_MAX)
+            state.take_in(later.key, &later, FORMER_MAX)
         } else {
             for (cause, text) in later.failing.iter().flat_map(|failing| &failing.details) {
                 state.say(&self.quotas, *cause, text);
@@ -189,7 +183,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn set_image(&mut self, index: SubjectId, image: &str) {
+    pub(super) fn set_image(&mut self, index: SubjectId, image: &str) {
         if let Some(state) = self.subjects.get_mut(index)
             && !image.is_empty()
             && *state.image != *image
@@ -201,15 +195,16 @@ impl Detector {
     }
 
     pub(in crate::detect) fn node(&mut self, id: &str) -> NodeId {
-        match self.nodes.find(Key::new(id)) {
+        let key = Key::new(id);
+        match self.nodes.find(key) {
             Some(index) => index,
-            None if self.nodes.len() > NODES_MAX => NodeId::default(),
-            None => self.nodes.insert(Node { id: id.into(), ..Node::default() }),
+            None if self.nodes.len() > NODES_MAX => NodeId::NONE,
+            None => self.nodes.insert(Node { key, id: id.into(), ..Node::default() }),
         }
     }
 
     /// Forgets the calm subjects that have not been seen for longest, a part of them at once.
-    pub(in crate::detect) fn forget_subjects(&mut self) {
+    pub(super) fn forget_subjects(&mut self) {
         let mut calm: Vec<(Timestamp, Key, SubjectId)> = self
             .subjects
             .iter()
@@ -232,7 +227,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn drop_subject(&mut self, index: SubjectId) {
+    pub(super) fn drop_subject(&mut self, index: SubjectId) {
         self.resolve_counts(index);
         let Some(state) = self.subjects.remove(index) else { return };
         self.resolve_minutes(index, &state.subject);
@@ -251,12 +246,12 @@ impl Detector {
         self.said.found.retain(|entry| entry.1 != state.subject.id);
     }
 
-    pub(in crate::detect) fn free_attempt(&mut self, index: AttemptId) {
+    pub(super) fn free_attempt(&mut self, index: AttemptId) {
         self.attempts.remove(index);
         self.waiting.remove(&index);
     }
 
-    pub(in crate::detect) fn forget_settled_attempt(&mut self) {
+    pub(super) fn forget_settled_attempt(&mut self) {
         let Some(handle) = self.oldest.settled.pop_front() else { return };
         let Some(&Attempt { subject, version, .. }) = self.attempts.at(handle) else { return };
         let index = handle.id;
@@ -271,7 +266,7 @@ impl Detector {
         self.free_attempt(index);
     }
 
-    pub(in crate::detect) fn forget_open_attempt(&mut self) {
+    pub(super) fn forget_open_attempt(&mut self) {
         let Some(handle) = self.oldest.open.pop_front() else { return };
         if is_open(&self.attempts, handle) {
             self.drop_open_attempt(handle.id);
@@ -279,7 +274,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn drop_open_attempt(&mut self, index: AttemptId) {
+    pub(super) fn drop_open_attempt(&mut self, index: AttemptId) {
         let subject = self.attempts[index].subject;
         if let Some(state) = self.subjects.get_mut(subject) {
             state.open.retain(|open| *open != index);
@@ -287,12 +282,7 @@ impl Detector {
         self.free_attempt(index);
     }
 
-    /// Takes those out of the order of open attempts that are open no more.
-    pub(in crate::detect) fn forget_closed(&mut self) {
-        self.oldest.open.retain(|handle| is_open(&self.attempts, *handle));
-    }
-
-    pub(in crate::detect) fn forget_containers(&mut self) {
+    pub(super) fn forget_containers(&mut self) {
         let mut seen: Vec<(Timestamp, Key, ContainerId)> =
             self.containers.iter().map(|(index, container)| (container.last_seen, container.key, index)).collect();
         let part = CONTAINERS_MAX / FORGET_PART;
@@ -305,7 +295,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn drop_container(&mut self, index: ContainerId) {
+    pub(super) fn drop_container(&mut self, index: ContainerId) {
         if let Some(container) = self.containers.remove(index) {
             self.leave(container.subject, container.last_seen);
         }
@@ -328,7 +318,7 @@ impl Detector {
     }
 
     /// Forgets the containers that were removed long enough ago.
-    pub(in crate::detect) fn forget_left(&mut self, now: Timestamp) {
+    pub(super) fn forget_left(&mut self, now: Timestamp) {
         // By then the slow quota has forgotten its failures too.
         let long = LEFT_FOR.max(self.settings.slow_per.saturating_mul(self.settings.slow_failures.get()));
         for (stage, lasts) in [LEFT_FOR, long].into_iter().enumerate() {
@@ -352,6 +342,6 @@ impl Detector {
     }
 }
 
-fn is_open(attempts: &Arena<AttemptId, Attempt>, handle: Handle<AttemptId>) -> bool {
+fn is_open(attempts: &Attempts, handle: Handle<AttemptId>) -> bool {
     attempts.at(handle).is_some_and(|attempt| attempt.outcome.is_none())
 }

@@ -22,7 +22,7 @@ const SUCCESSOR_SCAN_MAX: usize = 64;
 
 impl Detector {
     /// The first event or line that names a node tells whose its origin's are.
-    pub(in crate::detect) fn learn_place(&mut self, observation: &Observation<'_>) {
+    pub(super) fn learn_place(&mut self, observation: &Observation<'_>) {
         let origin = observation.origin;
         let node_id = match &observation.fact {
             Fact::Container(_) | Fact::Log(_) if self.books.account.node_of(origin).is_known() => None,
@@ -43,7 +43,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+    pub(super) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
         let key = Key::new(&fact.task_id);
         let index = match self.attempts.find(key) {
             Some(index) => index,
@@ -76,22 +76,22 @@ impl Detector {
                 attempt.exit_code = attempt.exit_code.filter(|code| *code != 0).or(exit_code);
             }
             ContainerAction::Kill | ContainerAction::Stop if attempt.life == Life::Died => {}
-            ContainerAction::Kill | ContainerAction::Stop => attempt.signs.add(Sign::Killed),
+            ContainerAction::Kill | ContainerAction::Stop => attempt.signs.set(Sign::Killed, true),
             ContainerAction::Oom => {
-                attempt.signs.add(Sign::OutOfMemory);
+                attempt.signs.set(Sign::OutOfMemory, true);
                 let subject = attempt.subject;
                 if let Some(subject) = self.subjects.get_mut(subject) {
                     subject.ran_out_of_memory = true;
                 }
             }
-            ContainerAction::Unhealthy => attempt.signs.add(Sign::Unhealthy),
+            ContainerAction::Unhealthy => attempt.signs.set(Sign::Unhealthy, true),
             ContainerAction::Destroy => attempt.supersede(self.clock.blind_until),
         }
         self.look_for_end(index, at);
     }
 
     /// A container made in a slot tells that the one before it, if it never started, has failed to.
-    pub(in crate::detect) fn supersede(&mut self, subject: SubjectId, slot: Slot, by: AttemptId, at: Timestamp) {
+    pub(super) fn supersede(&mut self, subject: SubjectId, slot: Slot, by: AttemptId, at: Timestamp) {
         let Some(state) = self.subjects.get(subject) else { return };
         if state.open.len() > SUCCESSOR_SCAN_MAX {
             return;
@@ -112,7 +112,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
+    pub(super) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
         let key = Key::new(&fact.id);
         self.listing.has_tasks = true;
         let subject = self.service(&fact.service_id, at);
@@ -160,7 +160,7 @@ impl Detector {
             !attempt.state.is_terminal() && attempt.life != Life::Died && !attempt.signs.has(Sign::FatalInLog);
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
         if is_ordered_down && !fact.state.is_terminal() && was_under_way {
-            attempt.signs.add(Sign::OrderedDown);
+            attempt.signs.set(Sign::OrderedDown, true);
         }
         let is_first = attempt.state == TaskState::Other;
         attempt.version = fact.version;
@@ -206,7 +206,7 @@ impl Detector {
         self.look_for_end(index, fact.status_at.max(fact.created).min(at.max(fact.created)));
     }
 
-    pub(in crate::detect) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
+    pub(super) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
         let key = Key::new(&fact.task_id);
         let index = match self.attempts.find(key) {
             Some(index) => index,
@@ -231,7 +231,7 @@ impl Detector {
                 self.count_failed_pull(index, at, fact);
             }
             LogKind::TaskFailed => {
-                attempt.signs.add(Sign::FatalInLog);
+                attempt.signs.set(Sign::FatalInLog, true);
                 attempt.signs.set(Sign::OrderedError, is_intent(&fact.error));
                 attempt.task_cause = cause.or(attempt.task_cause);
                 if fact.error.contains("non-zero exit (137)") {
@@ -242,7 +242,7 @@ impl Detector {
         self.look_for_end(index, at);
     }
 
-    pub(in crate::detect) fn take_service(&mut self, fact: &ServiceFact<'_>) {
+    pub(super) fn take_service(&mut self, fact: &ServiceFact<'_>) {
         let index = self.service(&fact.id, fact.updated);
         let index = self.name_service(index, &fact.name, fact.stack.as_deref());
         let policy = Policy {
@@ -276,7 +276,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_node(&mut self, fact: &NodeFact<'_>) {
+    pub(super) fn take_node(&mut self, fact: &NodeFact<'_>) {
         let index = self.node(&fact.id);
         if index.is_known() {
             self.nodes[index].hostname = (*fact.hostname).into();
@@ -288,7 +288,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
+    pub(super) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
         let index = self.service(id, at);
         let index = self.name_service(index, name, None);
         match order {
@@ -307,7 +307,7 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_container(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+    pub(super) fn take_container(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
         let key = Key::new(&fact.id);
         let index = match self.containers.find(key) {
             Some(index) => index,
@@ -331,7 +331,7 @@ impl Detector {
     }
 
     /// A listing tells what the events of a plain host do not: how often the engine has started it again.
-    pub(in crate::detect) fn take_listing(&mut self, at: Timestamp, fact: &ContainerListing<'_>) {
+    pub(super) fn take_listing(&mut self, at: Timestamp, fact: &ContainerListing<'_>) {
         if fact.owner.swarm.is_some() {
             return;
         }
@@ -354,7 +354,7 @@ impl Detector {
             at,
             created: at,
             slot: Slot::default(),
-            node: NodeId::default(),
+            node: NodeId::NONE,
             cause,
             exit_zero: fact.exit_code == 0,
         };
@@ -367,7 +367,7 @@ impl Detector {
     }
 
     /// Keeps an error's words, and tells its cause; `None` where there are none.
-    pub(in crate::detect) fn cause_of(&mut self, subject: SubjectId, error: &str) -> Option<Cause> {
+    pub(super) fn cause_of(&mut self, subject: SubjectId, error: &str) -> Option<Cause> {
         self.cause_by(subject, error, classify)
     }
 
