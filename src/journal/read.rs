@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Params, Row};
+use serde::Serialize;
 
-use super::history::StormHistory;
 use crate::model::{
     Action, Author, BudgetReading, Cause, Decision, Gap, LetGo, Outcome, Refusal, Requests, Response, Settlement, Span,
     Spend, SpendCount, StormState, Subject, SubjectKind, TaskRecord, Timestamp,
@@ -18,6 +18,49 @@ const DECISIONS: &str = "
     SELECT d.id AS decision, d.at, d.storm, d.cause, d.failed, d.author, d.action, d.response, d.instead_of, d.refusal,
         d.settled, d.outcome, d.settlement, s.kind, s.id, s.name, s.stack
     FROM decisions AS d JOIN subjects AS s ON s.key = d.subject";
+
+/// One storm of the past.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StormHistory {
+    /// [`Storm::id`](crate::model::Storm::id). It comes again when squall is started again: told apart by onset.
+    pub id: String,
+    /// What stormed.
+    pub subject: Subject,
+    /// Whether it went on when it was last written.
+    pub state: StormState,
+    /// The cause of most failures.
+    pub cause: Cause,
+    /// How many failures each cause has.
+    pub causes: BTreeMap<Cause, u64>,
+    /// The engine's own words about the last failure of that cause.
+    pub detail: String,
+    /// When the first failed attempt failed.
+    pub onset: Timestamp,
+    /// When it was detected first.
+    pub detected: Timestamp,
+    /// When it ended; null while it goes on.
+    pub ended: Option<Timestamp>,
+    /// How many failures it took to detect it.
+    pub detected_after_failures: u64,
+    /// Attempts that were seen; a lower bound.
+    pub attempts: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Failed attempts a minute, over the last ones that were seen.
+    pub attempts_per_min: f64,
+    /// The image reference; empty where none was seen.
+    pub image: String,
+    /// The registry of that image.
+    pub registry: String,
+    /// Whether the reference has a digest.
+    pub pinned: bool,
+    /// Whether attempts reach the registry.
+    pub pulls: bool,
+    /// The nodes that attempts failed on.
+    pub nodes: Vec<String>,
+    /// The next step that was advised.
+    pub advice: String,
+}
 
 /// A connection to read through.
 #[derive(Clone, Copy)]
