@@ -89,9 +89,7 @@ impl<I: Id, T: Keyed> Arena<I, T> {
         let id = self.free.pop().unwrap_or_else(|| {
             if self.things.len() == self.things.capacity() {
                 // By an eighth: this is most of what a detector holds, and doubled it would stand half empty.
-                let more = self.things.len() / 8 + 64;
-                self.things.reserve_exact(more);
-                self.generations.reserve_exact(more);
+                self.things.reserve_exact(self.things.len() / 8 + 64);
             }
             self.things.push(None);
             self.generations.push(0);
