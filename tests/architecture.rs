@@ -1,6 +1,6 @@
 //! Holds the architecture that the crate's documentation draws: who may name whom, and what the pure part may not name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,7 @@ const TOP: [&str; 8] = ["Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "src
 /// What a file of src/ does that it may not. `path` is relative to src/.
 fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').filter(|part| *part != "mod").collect();
+    let parts = module(path);
     let room = if path.contains('/') { parts[0] } else { "" };
     let code = plain_code(text);
     let named = paths(&code);
@@ -121,6 +121,56 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     found.sort();
     found.dedup();
     found
+}
+
+/// The module that a file is. `path` is relative to src/.
+fn module(path: &str) -> Vec<&str> {
+    path.trim_end_matches(".rs").split('/').filter(|part| !matches!(*part, "mod" | "lib")).collect()
+}
+
+/// The files that name one another. A file may name those of its own folder, as they are parts of one module.
+fn circles(files: &[(String, String)]) -> Vec<String> {
+    let named: BTreeMap<Vec<&str>, BTreeSet<String>> = files
+        .iter()
+        .map(|(path, text)| {
+            let code = plain_code(text);
+            (module(path), paths(code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()))
+        })
+        .collect();
+    let names = |from: &[&str], to: &[&str]| {
+        named[from].iter().any(|name| file_of(from, name, &named).is_some_and(|file| *file == *to))
+    };
+    let mut found = Vec::new();
+    for a in named.keys() {
+        let targets: BTreeSet<Vec<&str>> = named[a].iter().filter_map(|name| file_of(a, name, &named)).collect();
+        let others = targets.iter().filter(|b| a < *b && !b.starts_with(a) && names(b, a));
+        found.extend(others.map(|b| format!("{} and {} name one another", a.join("/"), b.join("/"))));
+    }
+    found
+}
+
+/// The file that has what `name` stands for in a module, where that is another file's and it can be told.
+fn file_of<'a>(from: &[&'a str], name: &str, named: &BTreeMap<Vec<&'a str>, BTreeSet<String>>) -> Option<Vec<&'a str>> {
+    let mut parts = name.split("::").peekable();
+    let mut at = if parts.next_if_eq(&"crate").is_some() { Vec::new() } else { from.to_vec() };
+    if !at.is_empty() && !matches!(parts.peek(), Some(&"super" | &"self")) {
+        return None;
+    }
+    while let Some(part) = parts.next_if(|part| matches!(*part, "super" | "self")) {
+        at.truncate(at.len() - usize::from(part == "super"));
+    }
+    let child = |at: &[&str], part: &str| {
+        named.keys().find(|file| file.split_last().is_some_and(|(last, rest)| *last == part && rest == at)).cloned()
+    };
+    for part in parts {
+        let exported = |at: &[&str]| {
+            let mut paths = named.get(at)?.iter().filter_map(|path| path.split_once("::"));
+            paths.find(|(_, rest)| rest.rsplit("::").next() == Some(part)).and_then(|(first, _)| child(at, first))
+        };
+        let Some(next) = child(&at, part).or_else(|| exported(&at)) else { break };
+        at = next;
+    }
+    Some(at).filter(|at| *at != from)
 }
 
 fn starts(name: &str, path: &str) -> bool {
@@ -251,20 +301,39 @@ fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn every_file_of_src_keeps_to_its_room() {
+/// The files of src/, by their paths in it, and what is in them.
+fn source() -> Vec<(String, String)> {
     let source = root().join("src");
     let mut files = Vec::new();
     rust_files(&source, &mut files);
     assert!(files.len() > 30, "all of src/ is looked at");
-    let found: Vec<String> = files
-        .iter()
-        .flat_map(|path| {
-            let relative = path.strip_prefix(&source).expect("it is in src/").to_string_lossy().into_owned();
-            violations(&relative, &fs::read_to_string(path).expect("it can be read"))
-        })
-        .collect();
+    let relative = |path: &Path| path.strip_prefix(&source).expect("it is in src/").to_string_lossy().into_owned();
+    files.iter().map(|path| (relative(path), fs::read_to_string(path).expect("it can be read"))).collect()
+}
+
+#[test]
+fn every_file_of_src_keeps_to_its_room() {
+    let found: Vec<String> = source().iter().flat_map(|(path, text)| violations(path, text)).collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn no_two_files_name_one_another() {
+    let found = circles(&source());
+    assert!(found.is_empty(), "{found:#?}");
+    let files = |other: &str| {
+        [
+            ("m/mod.rs", "mod a;\npub use a::A;"),
+            ("m/a.rs", "use super::b::B;"),
+            ("m/b.rs", other),
+            ("m/b/c.rs", "use super::B;"),
+        ]
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+    };
+    for other in ["use super::a::A;", "use crate::m::A;", "use super::{A, b};"] {
+        assert_eq!(circles(&files(other)), ["m/a and m/b name one another"], "{other}");
+    }
+    assert_eq!(circles(&files("mod c;\nuse c::C;")), [""; 0]);
 }
 
 #[test]

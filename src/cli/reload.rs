@@ -1,14 +1,14 @@
-//! Reads the settings again on SIGHUP while `watch` goes on.
+//! Reads the settings of `watch`, and reads them again on SIGHUP while it goes on.
 
 use std::path::Path;
 
 use tokio::signal::unix::Signal;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::args::Watch as Command;
+use super::args::{Watch as Command, Whom};
+use super::live;
 use super::render::printable;
-use super::watch::{say_acting, settings};
-use crate::config::{Alert, Config, ConfigError};
+use crate::config::{Alert, Config, ConfigError, Enforce};
 use crate::daemon::{Session, Teller};
 use crate::journal::Journal;
 
@@ -53,6 +53,28 @@ impl Reload<'_> {
         }
         self.config = new;
         Ok(())
+    }
+}
+
+/// The settings of the file, with the flags before them, if a watch may go by them.
+pub(super) fn settings(command: &Command, path: Option<&Path>) -> Result<Config, ConfigError> {
+    let (mut config, source) = Config::read(path)?;
+    command.daemon.apply(&mut config);
+    if let Some(whom) = command.enforce {
+        config.respond.act = true;
+        if whom == Whom::All {
+            config.respond.enforce = Enforce::All;
+        }
+    }
+    config.respond.response = command.response.unwrap_or(config.respond.response);
+    live::check(&config, &source, &command.journal)?;
+    Ok(config)
+}
+
+/// Says on which storms squall acts, if it acts.
+pub(super) fn say_acting(config: &Config) {
+    if config.respond.act {
+        warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
     }
 }
 

@@ -5,12 +5,12 @@ use serde::Serialize;
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Watch as Command, WatchFormat, Whom};
+use super::args::{Watch as Command, WatchFormat};
 use super::exit::Exit;
 use super::live;
-use super::reload::Reload;
+use super::reload::{Reload, say_acting, settings};
 use super::render::printable;
-use crate::config::{Config, ConfigError, Enforce, LogSource};
+use crate::config::LogSource;
 use crate::daemon::{Role, Said, Teller, await_docker, describe, stopping, wall_clock};
 use crate::journal::Journal;
 use crate::model::{
@@ -46,28 +46,6 @@ struct Line<'a> {
 pub(super) fn run(command: &Command, config: Option<&Path>) -> anyhow::Result<Exit> {
     start_log();
     live::runtime()?.block_on(watch(command, config))
-}
-
-/// The settings of the file, with the flags before them, if a watch may go by them.
-pub(super) fn settings(command: &Command, path: Option<&Path>) -> Result<Config, ConfigError> {
-    let (mut config, source) = Config::read(path)?;
-    command.daemon.apply(&mut config);
-    if let Some(whom) = command.enforce {
-        config.respond.act = true;
-        if whom == Whom::All {
-            config.respond.enforce = Enforce::All;
-        }
-    }
-    config.respond.response = command.response.unwrap_or(config.respond.response);
-    live::check(&config, &source, &command.journal)?;
-    Ok(config)
-}
-
-/// Says on which storms squall acts, if it acts.
-pub(super) fn say_acting(config: &Config) {
-    if config.respond.act {
-        warn!(response = %config.respond.response, enforce = ?config.respond.enforce, "acting on storms");
-    }
 }
 
 async fn watch(command: &Command, path: Option<&Path>) -> anyhow::Result<Exit> {

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::clock::wall_clock;
 use super::objects::{record_of, task_of};
-use super::session::{Session, SessionError};
+use super::opened::SessionError;
+use super::session::Session;
 use crate::config::Config;
 use crate::docker::{self, Actuated};
 use crate::journal::{Entry, Journal};

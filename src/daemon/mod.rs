@@ -23,10 +23,11 @@ mod wait;
 
 pub use clock::{sleep_until, wall_clock};
 pub use hand::{Hand, HandError};
+pub use opened::SessionError;
 pub use opened::mistakes;
 pub use purse::{target, unasked};
 pub use sensor::{Sensors, Wake};
-pub use session::{Role, Said, Session, SessionError};
+pub use session::{Role, Said, Session};
 pub use supervisor::{describe, stopping};
 pub use teller::{OUTBOX, Teller, TellerError};
 pub use wait::await_docker;

@@ -9,11 +9,21 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::purse;
-use super::session::SessionError;
 use crate::config::{Config, LogSource, Login, Mistake};
-use crate::docker::{Client, Endpoint, Limits, Surroundings};
+use crate::docker::{self, Client, Endpoint, Limits, Surroundings};
 use crate::notify::{Receiver, Silence};
 use crate::serve;
+
+/// Why a session did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No daemon could be named.
+    #[error(transparent)]
+    Endpoint(#[from] docker::EndpointError),
+    /// The daemon could not be asked.
+    #[error(transparent)]
+    Docker(#[from] docker::Error),
+}
 
 /// The receivers, silences and secrets of the settings.
 #[derive(Debug)]

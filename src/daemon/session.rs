@@ -2,25 +2,30 @@
 
 mod cases;
 mod gaps;
+mod listing;
 mod look;
 mod respond;
+mod response;
 mod role;
+mod said;
 mod show;
+mod sight;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use gaps::Sight;
-use look::{Past, Services};
-use respond::Response;
+use listing::{Listing, Past};
+use response::Response;
 pub use role::Role;
+pub use said::Said;
+use sight::Sight;
 use tokio::time::Instant;
 
-use super::clock::{DaemonClock, sleep_until, wall_clock};
-use super::opened::client_of;
+use super::clock::{DaemonClock, sleep_until};
+use super::opened::{SessionError, client_of};
 use super::plan::{Plan, Task, suspects_every};
 use super::purse::Purse;
 use super::sensor::{Sensors, Wake, text_of};
@@ -31,8 +36,7 @@ use crate::detect::Detector;
 use crate::docker::{self, Client, FollowItem, Info};
 use crate::journal::Journal;
 use crate::model::{
-    Decision, Finding, Gap, Notice, OriginReport, REPORT_SCHEMA, Report, Settlement, Skipped, Span, Storm, StormState,
-    SubjectKind, Timestamp, Transition,
+    Gap, Notice, OriginReport, REPORT_SCHEMA, Report, Span, Storm, StormState, SubjectKind, Timestamp, on_clock,
 };
 use crate::situation::Situation;
 
@@ -52,35 +56,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How many notices are taken from the detector at a time: a storm's has 1.5 KB.
 const NOTICES_AT_ONCE: usize = 250;
 
-/// What a session has to say as it happens.
-#[derive(Clone, Debug)]
-pub enum Said {
-    /// A case began, took a step, or is over.
-    Case(Transition),
-    /// Something waits that ought not to.
-    Found(Box<Finding>),
-    /// A span that cannot be vouched for.
-    Gap(Gap),
-    /// The daemon cannot be reached, and why; said once per change.
-    Lost(String),
-    /// It can be reached again.
-    Back,
-    /// dockerd's log cannot be read, and why; said once per change.
-    NoLog(String),
-    /// A listing failed, and why; said once per change.
-    Trouble(String),
-    /// What was decided about a storm or a quarantine, said once.
-    Decided(Decision),
-    /// How a permitted decision ended.
-    Settled(Decision, Settlement),
-    /// The journal cannot be written, and why; history is kept in memory.
-    NoJournal(String),
-    /// The journal is written again.
-    JournalBack,
-    /// The node has become this: a manager sees services, another node does not.
-    Role(Role),
-}
-
 /// A task of the plan that was done.
 struct Done {
     task: Task,
@@ -88,17 +63,6 @@ struct Done {
     /// What the node was when it began.
     role: Role,
     result: Result<(), docker::Error>,
-}
-
-/// Why a session did not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// No daemon could be named.
-    #[error(transparent)]
-    Endpoint(#[from] docker::EndpointError),
-    /// The daemon could not be asked.
-    #[error(transparent)]
-    Docker(#[from] docker::Error),
 }
 
 /// A detector that is fed by a live Docker.
@@ -133,27 +97,14 @@ struct State {
     role: Role,
     /// What it was when that was said last.
     role_said: Role,
-    skipped: Skipped,
-    observations: u64,
     sight: Sight,
-    from: Option<Timestamp>,
-    /// By the last listing that was complete, and by the one under way.
-    services: Services,
-    listing: Services,
-    /// Nodes that may be given tasks.
-    active_nodes: u64,
-    past: Past,
-    no_log: Option<String>,
-    trouble: BTreeMap<Task, String>,
+    listing: Listing,
     tally: Tally,
-    started: Timestamp,
-    /// When everything was listed last.
-    swept: Option<Instant>,
-    /// Images of this node have gone since they were listed.
-    lost_images: bool,
-    /// The time of the last event.
-    event_at: Option<Timestamp>,
 }
+
+on_clock!(State { detector, situation, response, sight, tally } rest {
+    purse, supervisor, info, clock, role, role_said, listing,
+});
 
 impl Session {
     /// Connects to the daemon that the settings name, or else to the one that the docker command would.
@@ -180,21 +131,9 @@ impl Session {
             clock,
             role,
             role_said: role,
-            skipped: Skipped::default(),
-            observations: 0,
             sight: Sight::default(),
-            from: None,
-            services: Services::default(),
-            listing: Services::default(),
-            active_nodes: 0,
-            past: Past::Unknown,
-            no_log: None,
-            trouble: BTreeMap::new(),
-            tally: Tally::default(),
-            started: wall_clock(),
-            swept: None,
-            lost_images: false,
-            event_at: None,
+            listing: Listing::default(),
+            tally: Tally::new(),
         };
         Ok(Self {
             log: usable_log(&config.log.source, &client),
@@ -284,7 +223,7 @@ impl Session {
     /// When a listing fails.
     pub async fn look(&self, say: &mut (dyn FnMut(Said) + Send)) -> Result<(), SessionError> {
         self.sweep().await?;
-        if let Some(why) = self.state().no_log.clone() {
+        if let Some(why) = self.state().sight.no_log.clone() {
             say(Said::NoLog(why));
         }
         Ok(())
@@ -338,11 +277,11 @@ impl Session {
         let origin = OriginReport {
             id: self.info.name.clone(),
             engine: Some(self.info.server_version.clone()).filter(|version| !version.is_empty()),
-            observations: state.observations,
+            observations: state.tally.observations,
             gaps,
         };
-        let mut risks = state.services.risks.clone();
-        let length = state.from.map_or(Duration::ZERO, |from| now.since(from));
+        let mut risks = state.listing.services.risks.clone();
+        let length = state.tally.from.map_or(Duration::ZERO, |from| now.since(from));
         let mut spenders = state.detector.spenders();
         spenders.iter_mut().for_each(|spender| spender.spend = spender.spend.over(length));
         risks.sort_by(|a, b| {
@@ -350,7 +289,7 @@ impl Session {
         });
         Report {
             schema: REPORT_SCHEMA,
-            span: state.from.map(|from| Span { from, to: now }),
+            span: state.tally.from.map(|from| Span { from, to: now }),
             origins: vec![origin],
             storms: state.detector.storms().into_iter().filter(|storm| storm.state != StormState::Subsided).collect(),
             findings: state.detector.findings(now),
@@ -359,7 +298,7 @@ impl Session {
             spend: spenders,
             calm: state.detector.calm(),
             forgotten: counters.subjects_forgotten,
-            skipped: state.skipped.clone(),
+            skipped: state.tally.skipped.clone(),
         }
     }
 
@@ -387,13 +326,13 @@ impl Session {
                 if task == Task::Sweep {
                     let mut state = self.state();
                     state.tally.sweep(now - began);
-                    state.swept = Some(now);
+                    state.listing.swept = Some(now);
                     if state.sight.wants_sweep() {
                         // Sight was lost again while it ran.
                         plan.resync_sweep(now);
                     }
                 }
-                self.state().trouble.remove(&task);
+                self.state().sight.trouble.remove(&task);
                 if self.role() != role {
                     plan.resync(now);
                 } else if task == Task::Services && role != Role::Manager {
@@ -407,8 +346,8 @@ impl Session {
                     self.note_unlisted(plan);
                 }
                 let mut state = self.state();
-                state.sight.is_stale |= task == Task::Sweep;
-                let is_news = state.trouble.insert(task, text.clone()).as_ref() != Some(&text);
+                state.sight.is_fresh &= task != Task::Sweep;
+                let is_news = state.sight.trouble.insert(task, text.clone()).as_ref() != Some(&text);
                 drop(state);
                 if is_news {
                     plan.resync_sweep(now);
@@ -440,13 +379,13 @@ impl Session {
     fn handle(&self, wake: Wake, plan: &mut Plan, say: &mut (dyn FnMut(Said) + Send)) {
         match wake {
             Wake::Log(line) => {
-                self.state().no_log = None;
+                self.state().sight.no_log = None;
                 let _ = self.take_text(&line);
             }
             Wake::NoLog(why) => self.say_no_log(why, say),
             Wake::Docker(FollowItem::Event(event)) => {
                 let at = self.take_text(&text_of(&event));
-                if std::mem::take(&mut self.state().lost_images) {
+                if std::mem::take(&mut self.state().listing.has_lost_images) {
                     plan.see_images(Instant::now());
                 }
                 at.into_iter().for_each(|at| self.note_event(at, plan));
@@ -466,13 +405,13 @@ impl Session {
             plan.resync(Instant::now());
         }
         state.tally.event_lag = Some(state.clock.now().since(at));
-        state.event_at = Some(at);
+        state.sight.event_at = Some(at);
     }
 
     fn say_no_log(&self, why: String, say: &mut (dyn FnMut(Said) + Send)) {
-        let is_news = self.state().no_log.as_ref() != Some(&why);
+        let is_news = self.state().sight.no_log.as_ref() != Some(&why);
         if is_news {
-            self.state().no_log = Some(why.clone());
+            self.state().sight.no_log = Some(why.clone());
             say(Said::NoLog(why));
         }
     }
@@ -485,12 +424,12 @@ impl Session {
         }
         // Before all else: the loop turns over while it reads what was before it, too.
         state.supervisor.iter_mut().for_each(Supervisor::turn);
-        let past = state.past;
+        let past = state.listing.past;
         if past == Past::Read {
             return;
         }
         let now = state.clock.now();
-        if state.sight.is_stale {
+        if !state.sight.is_fresh {
             state.detector.blind(now);
         }
         state.detector.advance(now);
@@ -543,7 +482,7 @@ impl Session {
         }
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
-        let has_short = state.services.short.values().any(|since| since.elapsed() < CLOSELY);
+        let has_short = state.listing.services.short.values().any(|since| since.elapsed() < CLOSELY);
         suspects_every(state.detector.suspects(since), has_short)
     }
 
@@ -551,8 +490,13 @@ impl Session {
         let state = self.state();
         let since = state.clock.now().minus(SUSPECT_FOR);
         let failing = state.detector.suspects(since).map(|suspect| suspect.service_id.to_owned());
-        let short =
-            state.services.short.iter().filter(|(_, since)| since.elapsed() < CLOSELY).map(|(id, _)| id.clone());
+        let short = state
+            .listing
+            .services
+            .short
+            .iter()
+            .filter(|(_, since)| since.elapsed() < CLOSELY)
+            .map(|(id, _)| id.clone());
         failing.chain(short).collect::<BTreeSet<_>>().into_iter().collect()
     }
 

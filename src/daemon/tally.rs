@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::{AttemptCount, Cause, ClockStep, Gap, HistoryBucket, OnClock, Timestamp};
+use super::clock::wall_clock;
+use crate::model::{AttemptCount, Cause, ClockStep, Gap, HistoryBucket, OnClock, Skipped, Timestamp};
 
 /// How long a bucket of the history is, and how many there are: a day.
 const BUCKET: Duration = Duration::from_secs(900);
@@ -12,7 +13,7 @@ const BUCKETS: usize = 96;
 const SWEEP_BOUNDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0];
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Storms that were detected, by their cause.
     pub(super) storms: BTreeMap<Cause, u64>,
@@ -25,25 +26,20 @@ pub(super) struct Tally {
     /// How long after its time the last event came.
     pub(super) event_lag: Option<Duration>,
     history: VecDeque<HistoryBucket>,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            storms: Cause::ALL.iter().map(|cause| (*cause, 0)).collect(),
-            attempts: 0,
-            failed: 0,
-            gaps: 0,
-            sweeps: 0,
-            sweep_secs_sum: 0.0,
-            sweep_counts: [0; SWEEP_BOUNDS.len()],
-            event_lag: None,
-            history: VecDeque::new(),
-        }
-    }
+    pub(super) observations: u64,
+    pub(super) skipped: Skipped,
+    /// The time of the first observation.
+    pub(super) from: Option<Timestamp>,
+    /// On this machine's clock.
+    pub(super) started: Timestamp,
 }
 
 impl Tally {
+    pub(super) fn new() -> Self {
+        let storms = Cause::ALL.iter().map(|cause| (*cause, 0)).collect();
+        Self { storms, started: wall_clock(), ..Self::default() }
+    }
+
     pub(super) fn storm(&mut self, cause: Cause) {
         *self.storms.entry(cause).or_default() += 1;
     }
@@ -138,7 +134,12 @@ impl OnClock for Tally {
             sweep_counts: _,
             event_lag: _,
             history,
+            observations: _,
+            skipped: _,
+            from,
+            started: _,
         } = self;
+        from.step(step);
         // Of a clock that was set back there may be a quarter of an hour twice.
         for HistoryBucket { at, attempts, failed, has_gap } in std::mem::take(history) {
             if let Some(bucket) = self.bucket(step.carry(at)) {
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_day_has_its_buckets_whatever_comes_late() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         let now = at("2026-11-21T12:07:00Z");
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         tally.past(at("2026-11-20T12:14:00Z"), 1, 1);
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_quarters_of_an_hour_move_with_a_clock_that_is_set_back() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         tally.past(at("2026-11-21T11:01:00Z"), 1, 1);
         tally.past(at("2026-11-21T12:01:00Z"), 5, 3);
         let (expected, said) = (at("2026-11-21T12:10:00Z"), at("2026-11-21T11:10:00Z"));
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn more_than_a_day_is_forgotten() {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new();
         for minute in 0..10_000 {
             tally.past(Timestamp::from_secs(minute * 60), 1, 0);
         }

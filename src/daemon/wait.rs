@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::opened::Opened;
-use super::session::{Session, SessionError};
+use super::opened::SessionError;
+use super::session::Session;
 use super::supervisor::Supervisor;
 use crate::config::Config;
 use crate::model::{Check, Health, STATUS_SCHEMA, Status};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::arena::{NodeId, SubjectId};
 use super::key::Key;
 use super::spent::Sum;
 use crate::budget::Pulled;
@@ -33,7 +34,7 @@ const PREPARES_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Account {
     /// Who wants which image.
-    wanted: BTreeSet<(ImageKey, u32)>,
+    wanted: BTreeSet<(ImageKey, SubjectId)>,
     origins: BTreeMap<u16, Origin>,
     /// What is on a node, by origin, and since when; a listing does not tell since when.
     images: BTreeMap<(u16, ImageKey), Timestamp>,
@@ -66,8 +67,8 @@ struct Gone {
 struct Origin {
     /// As its files, or its daemon, are called.
     name: Box<str>,
-    /// Its node; 0 where that is not known.
-    node: u32,
+    /// Its node, if that is known.
+    node: NodeId,
     /// Its first event.
     began: Option<Timestamp>,
     /// It tells of pulls: then it has told of every one since it began.
@@ -88,7 +89,7 @@ pub(super) struct EarlyPull {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unpriced {
     pub(super) at: Timestamp,
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     pub(super) pulled: Pulled,
     pub(super) basis: Basis,
     /// Why the pull failed, where it did.
@@ -99,16 +100,16 @@ pub(super) struct Unpriced {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) at: Timestamp,
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     pub(super) spend: Spend,
 }
 
 /// Where a count belongs: the subject, the minute, the node and the deployment. Small, as each subject that storms has
 /// one; what it means is told when it is taken out.
-pub(super) type CountKey = (u32, Timestamp, u32, Timestamp);
+pub(super) type CountKey = (SubjectId, Timestamp, NodeId, Timestamp);
 
 /// The same of what nobody wants: the registry, the minute and the node.
-pub(super) type NobodysKey = (Box<str>, Timestamp, u32);
+pub(super) type NobodysKey = (Box<str>, Timestamp, NodeId);
 
 /// What is pulled: a repository's digest or tag, by its hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,7 +134,7 @@ impl ImageKey {
 
 impl Account {
     /// A subject wants `new` from now on, and no longer `old`.
-    pub(super) fn want(&mut self, subject: u32, old: ImageKey, new: ImageKey) {
+    pub(super) fn want(&mut self, subject: SubjectId, old: ImageKey, new: ImageKey) {
         self.wanted.remove(&(old, subject));
         if new != ImageKey::default() {
             self.wanted.insert((new, subject));
@@ -141,18 +142,21 @@ impl Account {
     }
 
     /// The subjects that want an image.
-    pub(super) fn who_wants(&self, image: ImageKey) -> impl Iterator<Item = u32> + '_ {
-        self.wanted.range((image, 0)..=(image, u32::MAX)).map(|(_, subject)| *subject)
+    pub(super) fn who_wants(&self, image: ImageKey) -> impl Iterator<Item = SubjectId> + '_ {
+        self.wanted
+            .range((image, SubjectId::default())..)
+            .take_while(move |(of, _)| *of == image)
+            .map(|(_, subject)| *subject)
     }
 
     /// An origin is this node's.
-    pub(super) fn place(&mut self, origin: u16, node: u32) {
+    pub(super) fn place(&mut self, origin: u16, node: NodeId) {
         self.origins.entry(origin).or_default().node = node;
     }
 
     /// Whether a node has an origin of its own, which may tell of its pulls.
-    pub(super) fn is_placed(&self, node: u32) -> bool {
-        node != 0 && self.origins.values().any(|origin| origin.node == node)
+    pub(super) fn is_placed(&self, node: NodeId) -> bool {
+        node.is_known() && self.origins.values().any(|origin| origin.node == node)
     }
 
     /// An origin is called so.
@@ -163,17 +167,18 @@ impl Account {
     /// The origin that is called so and whose node is not known.
     pub(super) fn unplaced(&self, name: &str) -> Option<u16> {
         let mut origins = self.origins.iter();
-        origins.find(|(_, origin)| origin.node == 0 && *origin.name == *name).map(|(number, _)| *number)
+        origins.find(|(_, origin)| !origin.node.is_known() && *origin.name == *name).map(|(number, _)| *number)
     }
 
-    /// The node of an origin; 0 where it is not known.
-    pub(super) fn node_of(&self, origin: u16) -> u32 {
-        self.origins.get(&origin).map_or(0, |origin| origin.node)
+    /// The node of an origin, if it is known.
+    pub(super) fn node_of(&self, origin: u16) -> NodeId {
+        self.origins.get(&origin).map(|origin| origin.node).unwrap_or_default()
     }
 
     /// Whether the pulls of an attempt that was made then on a node were told by themselves.
-    pub(super) fn is_heard(&self, node: u32, created: Timestamp) -> bool {
-        let mut of_node = self.origins.values().filter(|origin| origin.node == node && node != 0 && origin.tells_pulls);
+    pub(super) fn is_heard(&self, node: NodeId, created: Timestamp) -> bool {
+        let mut of_node =
+            self.origins.values().filter(|origin| origin.node == node && node.is_known() && origin.tells_pulls);
         of_node.any(|origin| origin.began.is_some_and(|began| created.plus(PREPARES_WITHIN) >= began))
     }
 
@@ -212,7 +217,7 @@ impl Account {
     }
 
     /// Whether a node whose images are known, and that counts, lacks this one.
-    pub(super) fn is_lacking(&self, image: ImageKey, counts: impl Fn(u32) -> bool) -> bool {
+    pub(super) fn is_lacking(&self, image: ImageKey, counts: impl Fn(NodeId) -> bool) -> bool {
         let listed = self.origins.iter().filter(|(_, origin)| origin.has_images && counts(origin.node));
         listed.into_iter().any(|(number, _)| !self.images.contains_key(&(*number, image)))
     }
@@ -302,7 +307,7 @@ impl Account {
     }
 
     /// Counts in a minute what nobody wants.
-    pub(super) fn count_nobodys(&mut self, registry: &str, minute: Timestamp, node: u32, spend: &Spend) {
+    pub(super) fn count_nobodys(&mut self, registry: &str, minute: Timestamp, node: NodeId, spend: &Spend) {
         if self.nobodys.len() >= COUNTS_MAX {
             self.counts_dropped += 1;
             return;
@@ -311,11 +316,11 @@ impl Account {
     }
 
     /// Takes out the counts of a subject that goes.
-    pub(super) fn counts_of(&mut self, subject: u32) -> Vec<(CountKey, Spend)> {
+    pub(super) fn counts_of(&mut self, subject: SubjectId) -> Vec<(CountKey, Spend)> {
         let least = Timestamp::from_nanos(i64::MIN);
         let of: Vec<CountKey> = self
             .counts
-            .range((subject, least, 0, least)..)
+            .range((subject, least, NodeId::NONE, least)..)
             .map(|(key, _)| *key)
             .take_while(|key| key.0 == subject)
             .collect();

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use super::arena::{SubjectId, keyed};
 use super::key::Key;
-use crate::model::{Cause, ClockStep, ContainerAction, OnClock, Timestamp, on_clock};
+use crate::model::{Cause, ContainerAction, Timestamp, on_clock};
 
 /// How many events of one container wait to be put in order; more in two seconds are taken as they come.
 const PENDING_MAX: usize = 64;
@@ -16,11 +17,10 @@ const PENDING_MAX: usize = 64;
 const ENGINE_STARTS_WITHIN: Duration = Duration::from_secs(90);
 
 /// What is kept of one container.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct PlainContainer {
     pub(super) key: Key,
-    pub(super) subject: u32,
-    pub(super) generation: u32,
+    pub(super) subject: SubjectId,
     pub(super) last_seen: Timestamp,
     is_ecs: bool,
     /// Events that are not judged yet, in order.
@@ -40,28 +40,11 @@ struct Death {
     was_ordered: bool,
 }
 
-impl OnClock for PlainContainer {
-    fn step(&mut self, step: ClockStep) {
-        let Self {
-            key: _,
-            subject: _,
-            generation: _,
-            last_seen,
-            is_ecs: _,
-            pending,
-            started,
-            death,
-            killed: _,
-            out_of_memory: _,
-            unhealthy: _,
-        } = self;
-        last_seen.step(step);
-        pending.iter_mut().for_each(|(at, _)| at.step(step));
-        started.step(step);
-        death.step(step);
-    }
-}
+keyed!(PlainContainer);
 
+on_clock!(PlainContainer { last_seen, pending, started, death } rest {
+    key, subject, is_ecs, killed, out_of_memory, unhealthy,
+});
 on_clock!(Death { at } rest { exit_code, cause, was_ordered });
 
 /// The events that matter, without what names them.
@@ -89,20 +72,8 @@ pub(super) enum Verdict {
 }
 
 impl PlainContainer {
-    pub(super) fn new(key: Key, subject: u32, generation: u32, is_ecs: bool, at: Timestamp) -> Self {
-        Self {
-            key,
-            subject,
-            generation,
-            last_seen: at,
-            is_ecs,
-            pending: Vec::new(),
-            started: None,
-            death: None,
-            killed: false,
-            out_of_memory: false,
-            unhealthy: false,
-        }
+    pub(super) fn new(key: Key, subject: SubjectId, is_ecs: bool, at: Timestamp) -> Self {
+        Self { key, subject, last_seen: at, is_ecs, ..Self::default() }
     }
 
     /// Whether it runs, as far as its events tell.
@@ -211,7 +182,7 @@ mod tests {
     const START: ContainerAction = ContainerAction::Start;
 
     fn failures(is_ecs: bool, events: &[(i64, ContainerAction)]) -> usize {
-        let mut container = PlainContainer::new(Key::new("c"), 0, 0, is_ecs, Timestamp::from_secs(0));
+        let mut container = PlainContainer::new(Key::new("c"), SubjectId::default(), is_ecs, Timestamp::from_secs(0));
         for (at, action) in events {
             container.take(Timestamp::from_secs(*at), *action);
         }

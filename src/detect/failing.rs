@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::key::Slot;
 use super::quota::{Limiter, Quotas};
-use super::run::{Episode, Failure, Run};
-use super::subject::Change;
+use super::run::{Change, Episode, Failure, Run};
 use crate::model::{Cause, CauseCounts, Timestamp, on_clock};
 
 /// How many of the last failures are kept: enough to judge them again when an earlier one comes late.
@@ -43,7 +42,7 @@ pub(super) struct SlotState {
     /// Mean time between its failures, later ones weighing more; zero while there was only one.
     pub(super) period: Duration,
     /// Failures since the specification last changed.
-    pub(super) failures: u64,
+    pub(super) failures: u32,
     /// Failures in a row: since the specification last changed, and without a long time between them.
     pub(super) in_a_row: u32,
     pub(super) limiter: Limiter,
@@ -78,7 +77,7 @@ impl Failing {
             slot.count_again(&self.recent, account, quotas);
             let left = self.recent.iter().filter(|failure| failure.slot == slot.slot && failure.created > account);
             slot.in_a_row = slot.in_a_row.min(u32::try_from(left.count()).unwrap_or(u32::MAX));
-            slot.failures = slot.failures.min(u64::from(slot.in_a_row));
+            slot.failures = slot.failures.min(slot.in_a_row);
         }
         for run in [&mut self.fast, &mut self.slow] {
             if run.first_created <= account {
@@ -168,11 +167,15 @@ impl Failing {
 
     /// Puts a failure in its place among the last ones.
     pub(super) fn remember(&mut self, failure: Failure) {
-        let place = self.recent.iter().rposition(|known| known.at <= failure.at).map_or(0, |index| index + 1);
-        self.recent.insert(place, failure);
-        if self.recent.len() > RECENT_MAX {
+        let later = self.recent.iter().rev().take_while(|known| known.at > failure.at).count();
+        if self.recent.len() >= RECENT_MAX {
+            if later == self.recent.len() {
+                return;
+            }
+            // Before it is put in: room for one more would be room for twice as many.
             self.recent.pop_front();
         }
+        self.recent.insert(self.recent.len() - later, failure);
     }
 
     /// Judges the last failures again, in order, because one came late.
@@ -216,9 +219,9 @@ impl SlotState {
             self.period = if self.period.is_zero() { spacing } else { (self.period * 3 + spacing) / 4 };
         }
         self.last = self.last.max(failure.at);
-        self.failures += 1;
-        self.in_a_row += 1;
-        self.failures
+        self.failures = self.failures.saturating_add(1);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        u64::from(self.failures)
     }
 
     /// Whether it fails again and again.

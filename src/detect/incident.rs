@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::arena::{NodeId, SubjectId};
 use crate::model::{Cause, Timestamp, on_clock};
 
 /// How long ago a pull may have failed that counts with the others: Swarm's default delay makes 24 tries of it.
@@ -29,7 +30,7 @@ struct Failed {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// By subject and node.
-    failed: BTreeMap<(u32, u32), Failed>,
+    failed: BTreeMap<(SubjectId, NodeId), Failed>,
     last: Option<Timestamp>,
     /// Since when it fails, without a longer pause than [`WITHIN`].
     onset: Timestamp,
@@ -54,8 +55,8 @@ pub(super) struct Fault {
     pub(super) cause: Cause,
     pub(super) since: Timestamp,
     pub(super) tasks: u64,
-    pub(super) subjects: BTreeSet<u32>,
-    pub(super) nodes: BTreeSet<u32>,
+    pub(super) subjects: BTreeSet<SubjectId>,
+    pub(super) nodes: BTreeSet<NodeId>,
 }
 
 /// See the module.
@@ -66,7 +67,7 @@ pub(super) struct Incidents {
 
 impl Incidents {
     /// A pull failed for a reason of the registry.
-    pub(super) fn failed(&mut self, registry: &str, at: Timestamp, subject: u32, node: u32, cause: Cause) {
+    pub(super) fn failed(&mut self, registry: &str, at: Timestamp, subject: SubjectId, node: NodeId, cause: Cause) {
         if registry.is_empty() || (self.registries.len() >= REGISTRIES_MAX && !self.registries.contains_key(registry)) {
             return;
         }
@@ -102,7 +103,7 @@ impl Incidents {
     }
 
     /// A subject is gone; its number will be another's.
-    pub(super) fn forget(&mut self, subject: u32) {
+    pub(super) fn forget(&mut self, subject: SubjectId) {
         for faults in self.registries.values_mut() {
             faults.failed.retain(|(of, _), _| *of != subject);
         }
@@ -125,7 +126,7 @@ impl Faults {
             since: self.onset,
             tasks: late().map(|(_, failed)| failed.count).sum(),
             subjects: late().map(|((subject, _), _)| *subject).collect(),
-            nodes: late().map(|((_, node), _)| *node).filter(|node| *node != 0).collect(),
+            nodes: late().map(|((_, node), _)| *node).filter(|node| node.is_known()).collect(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Ids of a fixed size, so that an attempt costs no allocation.
 
+use super::arena::{AttemptId, ContainerId, Handle, SubjectId};
 use crate::model::{Timestamp, fnv_64};
 
 /// An id: a Swarm id (25 characters) or any text up to 31 bytes as it is, a container id (64 hex digits) as its 32
@@ -83,19 +84,17 @@ pub(super) struct Due {
     pub(super) at: Timestamp,
     pub(super) key: Key,
     pub(super) what: DueWhat,
-    pub(super) index: u32,
-    pub(super) generation: u32,
 }
 
 /// What falls due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DueWhat {
     /// A Swarm attempt that has ended is judged.
-    Attempt,
+    Attempt(Handle<AttemptId>),
     /// What happened to a container that an engine restarts is judged.
-    Container,
+    Container(Handle<ContainerId>),
     /// A service that was removed is done with, after the last of its attempts.
-    Removal,
+    Removal(SubjectId),
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 mod account;
 mod advice;
+mod arena;
 mod attempt;
 mod cause;
 mod container;
@@ -22,6 +23,7 @@ mod detector;
 mod failing;
 mod incident;
 mod key;
+mod node;
 mod quota;
 mod run;
 mod settings;
@@ -30,5 +32,6 @@ mod spent;
 mod subject;
 mod verdict;
 
+pub use arena::SubjectId;
 pub use detector::{Counters, Detector, Suspect};
 pub use settings::Settings;

@@ -1,8 +1,8 @@
 //! Failures that follow one another, and the storm that they become.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::arena::NodeId;
 use super::key::Slot;
 use super::settings::Settings;
 use super::spent::Sum;
@@ -21,7 +21,7 @@ pub(super) struct Failure {
     pub(super) at: Timestamp,
     pub(super) created: Timestamp,
     pub(super) slot: Slot,
-    pub(super) node: u32,
+    pub(super) node: NodeId,
     pub(super) cause: Cause,
     pub(super) exit_zero: bool,
 }
@@ -44,7 +44,8 @@ pub(super) struct Run {
     /// What the subject had asked before the first of them.
     pub(super) asked_before: Sum,
     pub(super) causes: CauseCounts,
-    pub(super) nodes: BTreeSet<u32>,
+    /// In order; there is mostly one.
+    pub(super) nodes: Vec<NodeId>,
 }
 
 /// A storm that goes on.
@@ -62,6 +63,14 @@ pub(super) struct Episode {
     pub(super) id: u64,
     /// Its first failed attempt is known to be the first.
     pub(super) is_whole: bool,
+}
+
+/// What a failure led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    Onset,
+    Cause { from: Cause, to: Cause },
 }
 
 on_clock!(Failure { at, created } rest { slot, node, cause, exit_zero });
@@ -83,29 +92,12 @@ impl Run {
         self.since = self.since.min(failure.at);
         self.failed += 1;
         self.causes.add(failure.cause);
-        if self.nodes.len() < NODES_MAX && failure.node != 0 {
-            self.nodes.insert(failure.node);
+        if self.nodes.len() < NODES_MAX
+            && failure.node.is_known()
+            && let Err(place) = self.nodes.binary_search(&failure.node)
+        {
+            self.nodes.insert(place, failure.node);
         }
-    }
-
-    pub(super) fn failed(&self) -> u64 {
-        self.failed
-    }
-
-    pub(super) fn since(&self) -> Timestamp {
-        self.since
-    }
-
-    pub(super) fn asked_before(&self) -> Sum {
-        self.asked_before
-    }
-
-    pub(super) fn causes(&self) -> &CauseCounts {
-        &self.causes
-    }
-
-    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
-        self.nodes.iter().copied()
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::account::{ImageKey, Unpriced};
+use super::arena::{AttemptId, Keyed};
 use super::failing::Failing;
 use super::key::{Key, Slot};
 use super::quota::Quotas;
-use super::run::{Episode, Failure, Run};
+use super::run::{Change, Episode, Failure, Run};
 use super::settings::Settings;
 use super::spec::Specs;
 use super::spent::Spent;
@@ -30,7 +31,7 @@ const HISTORY_FAILURES: usize = 4;
 const HISTORY_PERIOD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// What is kept of one subject.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SubjectState {
     pub(super) subject: Subject,
     pub(super) key: Key,
@@ -67,9 +68,9 @@ pub(super) struct SubjectState {
     /// When the listing of services that last had it began.
     pub(super) listed: Timestamp,
     /// Attempts that have not been judged.
-    pub(super) open: Vec<u32>,
+    pub(super) open: Vec<AttemptId>,
     /// Attempts that have been, oldest first.
-    pub(super) settled: VecDeque<u32>,
+    pub(super) settled: VecDeque<AttemptId>,
     /// The highest `Version.Index` of attempts forgotten: an unknown task below it is one of them, listed again.
     pub(super) forgotten_version: u64,
     pub(super) ran_out_of_memory: bool,
@@ -91,6 +92,14 @@ on_clock!(SubjectState {
     forgotten_version, ran_out_of_memory, is_held, episodes, containers, replicas, is_global, former,
 });
 
+impl Keyed for SubjectState {
+    type Key = (SubjectKind, Key);
+
+    fn keys(&self) -> impl Iterator<Item = Self::Key> {
+        self.former.iter().chain([&self.key]).map(|key| (self.subject.kind, *key))
+    }
+}
+
 /// What the specification says about retrying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
@@ -100,47 +109,10 @@ pub(super) struct Policy {
     pub(super) has_memory_limit: bool,
 }
 
-/// What a failure led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    None,
-    Onset,
-    Cause { from: Cause, to: Cause },
-}
-
 impl SubjectState {
     pub(super) fn new(subject: Subject, key: Key, at: Timestamp) -> Self {
-        Self {
-            subject,
-            key,
-            image: "".into(),
-            image_key: ImageKey::default(),
-            spec_image: ImageKey::default(),
-            is_new: false,
-            is_image_new: false,
-            deployed: Timestamp::default(),
-            updated: None,
-            replicas: None,
-            is_global: false,
-            specs: Specs::default(),
-            removed: None,
-            former: Vec::new(),
-            spent: Spent::default(),
-            unpriced: Vec::new(),
-            pulls_lacking: 0,
-            policy: None,
-            last_seen: at,
-            listed: Timestamp::from_nanos(i64::MIN),
-            open: Vec::new(),
-            settled: VecDeque::new(),
-            forgotten_version: 0,
-            ran_out_of_memory: false,
-            is_held: false,
-            orders: Vec::new(),
-            episodes: 0,
-            containers: 0,
-            failing: None,
-        }
+        let listed = Timestamp::from_nanos(i64::MIN);
+        Self { subject, key, last_seen: at, listed, ..Self::default() }
     }
 
     /// A service of its name has come after it: it goes on under that one's id. Returns an id of which there were more
@@ -153,11 +125,6 @@ impl SubjectState {
         (self.deployed, self.spec_image) = (Timestamp::default(), ImageKey::default());
         self.specs = later.specs;
         self.take_in(former, later, former_max)
-    }
-
-    /// A service of its name was there before it. Returns an id of which there were more than are remembered.
-    pub(super) fn preceded_by(&mut self, earlier: &Self, former_max: usize) -> Option<Key> {
-        self.take_in(earlier.key, earlier, former_max)
     }
 
     /// The listing has it under this id: whatever was heard of it, it is there. Returns the id before, if it had another.
@@ -175,7 +142,9 @@ impl SubjectState {
         Some(std::mem::replace(&mut self.subject.id, id.to_owned()))
     }
 
-    fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {
+    /// Another service of its name is the same, and had an id before. Returns an id of which there were more than are
+    /// remembered.
+    pub(super) fn take_in(&mut self, former: Key, other: &Self, former_max: usize) -> Option<Key> {
         self.former.push(former);
         self.last_seen = self.last_seen.max(other.last_seen);
         self.open.extend(&other.open);
@@ -414,7 +383,7 @@ impl SubjectState {
             let stable = settings.hold_down_min.max(period * 3);
             let is_recent = found.failures.last().is_some_and(|last| now.since(*last) <= stable);
             let is_stable = found.running_since.is_some_and(|since| now.since(since) >= stable);
-            let gives_up = gives_up_after.is_some_and(|limit| slot.failures <= limit);
+            let gives_up = gives_up_after.is_some_and(|limit| u64::from(slot.failures) <= limit);
             let is_slow = period > if found.has_exit_zero { settings.per } else { HISTORY_PERIOD_MAX };
             // Where nothing is cut off, the quotas have counted all that there is.
             let is_enough = found.failures.len() >= HISTORY_FAILURES && !found.is_whole;
@@ -445,13 +414,6 @@ impl SubjectState {
             let details = std::mem::take(&mut failing.details);
             let (last, account) = (failing.last, failing.account);
             **failing = Failing { details, last, over: last, ..Failing::new(quotas, account) };
-        }
-    }
-
-    /// See [`Failing::count_again`].
-    pub(super) fn count_again(&mut self, quotas: &Quotas) {
-        if let Some(failing) = &mut self.failing {
-            failing.count_again(quotas);
         }
     }
 

@@ -6,7 +6,8 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::advice::{Facts, advice};
-use super::attempt::{Attempt, Outcome};
+use super::arena::{NodeId, SubjectId};
+use super::attempt::{Attempt, Attempts, Outcome};
 use super::detector::{Detector, hanging_incident};
 use super::failing::Failing;
 use super::key::Slot;
@@ -31,7 +32,7 @@ const NO_REASON: &str = "no reason given by Swarm";
 impl Detector {
     /// The storms that were found: ongoing ones first, then by onset.
     pub fn storms(&self) -> Vec<Storm> {
-        let mut storms: Vec<Storm> = self.ongoing().chain(self.ended.iter().cloned()).collect();
+        let mut storms: Vec<Storm> = self.ongoing().chain(self.said.ended.iter().cloned()).collect();
         storms.sort_by(|a, b| {
             let rank = |storm: &Storm| (storm.state == StormState::Subsided, storm.onset);
             rank(a).cmp(&rank(b)).then_with(|| a.subject.cmp(&b.subject)).then_with(|| a.id.cmp(&b.id))
@@ -46,21 +47,22 @@ impl Detector {
 
     /// The next of them for whoever asks for all of them part by part, `after` the last of the part before; and what
     /// the next part comes after, where there may be one.
-    pub fn ongoing_after(&self, after: Option<u32>, max: usize) -> (Vec<Storm>, Option<u32>) {
+    pub fn ongoing_after(&self, after: Option<SubjectId>, max: usize) -> (Vec<Storm>, Option<SubjectId>) {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let indices: Vec<u32> = self.storming.range((start, Bound::Unbounded)).take(max).copied().collect();
+        let indices: Vec<SubjectId> = self.storming.range((start, Bound::Unbounded)).take(max).copied().collect();
         let next = indices.last().copied().filter(|_| indices.len() == max);
         (indices.into_iter().filter_map(|index| self.storm_of(index)).collect(), next)
     }
 
     /// How many subjects are held that had no storm.
     pub fn calm(&self) -> u64 {
-        self.subjects.iter().flatten().filter(|subject| subject.episodes == 0).count() as u64
+        self.subjects.values().filter(|subject| subject.episodes == 0).count() as u64
     }
 
     /// The engine versions of the nodes that were listed, by hostname.
     pub fn engines(&self) -> BTreeMap<&str, &str> {
-        self.nodes.iter().filter(|node| !node.engine.is_empty()).map(|node| (&*node.hostname, &*node.engine)).collect()
+        let known = self.nodes.values().filter(|node| !node.engine.is_empty());
+        known.map(|node| (&*node.hostname, &*node.engine)).collect()
     }
 
     /// What waits for longer than it ought to at `now`, and which registries fail.
@@ -74,28 +76,30 @@ impl Detector {
     }
 
     pub(super) fn say_findings(&mut self) {
-        let findings = self.findings(self.now);
+        let findings = self.findings(self.clock.now);
         let entry = |finding: &Finding| (finding.kind, finding.subject.id.clone());
         let current: BTreeSet<(FindingKind, String)> = findings.iter().map(entry).collect();
-        self.found.retain(|entry| current.contains(entry));
+        self.said.found.retain(|entry| current.contains(entry));
         for finding in findings {
-            if self.found.insert(entry(&finding)) {
+            if self.said.found.insert(entry(&finding)) {
                 self.notify(Notice::Found(Box::new(finding)));
             }
         }
     }
 
     fn waits(&self, now: Timestamp) -> Vec<Finding> {
-        let mut waits: BTreeMap<(FindingKind, u32), Finding> = BTreeMap::new();
+        let mut waits: BTreeMap<(FindingKind, SubjectId), Finding> = BTreeMap::new();
         for index in &self.waiting {
-            let attempt = &self.attempts[*index as usize];
+            let attempt = &self.attempts[*index];
             let is_hanging = attempt.state == TaskState::Preparing;
             let (kind, since, limit) = if is_hanging {
                 (FindingKind::HangingPull, attempt.state_since, self.settings.hanging_after)
             } else {
                 (FindingKind::Pending, attempt.created, self.settings.pending_after)
             };
-            let Some(subject) = self.subject(attempt.subject).filter(|_| now.since(since) > limit) else { continue };
+            let Some(subject) = self.subjects.get(attempt.subject).filter(|_| now.since(since) > limit) else {
+                continue;
+            };
             if subject.removed.is_some() || self.is_succeeded(subject, attempt) {
                 continue;
             }
@@ -118,7 +122,7 @@ impl Detector {
             finding.tasks += 1;
             finding.since = finding.since.min(since);
             let node = self.node_name(attempt.node);
-            if attempt.node != 0 && finding.nodes.len() < NODES_MAX && !finding.nodes.contains(&node) {
+            if attempt.node.is_known() && finding.nodes.len() < NODES_MAX && !finding.nodes.contains(&node) {
                 finding.nodes.push(node);
                 finding.nodes.sort_unstable();
             }
@@ -128,7 +132,7 @@ impl Detector {
 
     /// Whether a newer attempt of its slot is known: then it waits no more, and Swarm has forgotten it.
     fn is_succeeded(&self, subject: &SubjectState, attempt: &Attempt) -> bool {
-        let known = subject.settled.iter().rev().chain(&subject.open).map(|index| &self.attempts[*index as usize]);
+        let known = subject.settled.iter().rev().chain(&subject.open).map(|index| &self.attempts[*index]);
         let mut of_slot = known.filter(|other| other.slot == attempt.slot && attempt.slot != Slot::default());
         of_slot.any(|other| other.created > attempt.created)
     }
@@ -140,7 +144,7 @@ impl Detector {
             let index = self.index_of(finding.subject.kind, &finding.subject.id);
             if finding.kind == FindingKind::HangingPull
                 && let Some(state) =
-                    index.and_then(|index| self.subject(index)).filter(|state| !state.registry().is_empty())
+                    index.and_then(|index| self.subjects.get(index)).filter(|state| !state.registry().is_empty())
             {
                 registries.entry(state.registry()).or_default().push(place);
             }
@@ -165,14 +169,13 @@ impl Detector {
     pub fn judge_history(&mut self, now: Timestamp) {
         let mut begun = Vec::new();
         let (attempts, settings) = (&self.attempts, &self.settings);
-        for (index, state) in self.subjects.iter_mut().enumerate() {
-            let Some(state) = state.as_mut().filter(|state| !state.is_held) else { continue };
+        for (index, state) in self.subjects.iter_mut().filter(|(_, state)| !state.is_held) {
             let history = |state: &SubjectState, slot: Slot| slot_history(state, slot, attempts, settings);
             let open = |state: &SubjectState, since: Timestamp| {
-                state.open.iter().filter(|index| attempts[**index as usize].created >= since).count() as u64
+                state.open.iter().filter(|index| attempts[**index].created >= since).count() as u64
             };
             if state.judge_history(now, settings, history, open) {
-                begun.extend(u32::try_from(index));
+                begun.push(index);
             }
         }
         for index in begun {
@@ -186,15 +189,15 @@ impl Detector {
         let (period, slot) = (failing.period(), first.map(|attempt| attempt.slot));
         let first = first.map_or(run.first_created, |attempt| attempt.created);
         if state.subject.kind != SubjectKind::SwarmService {
-            return self.began.is_some_and(|began| first.since(began) >= ENGINE_BACKOFF_MAX * 2);
+            return self.books.began.is_some_and(|began| first.since(began) >= ENGINE_BACKOFF_MAX * 2);
         }
-        if !self.lists_tasks {
+        if !self.listing.has_tasks {
             return false;
         }
         let came_with_it = first.plus(FIRST_WITHIN) >= state.deployed
             && first.since(state.deployed) <= FIRST_WITHIN.max(period / 2)
             && state.deployed != Timestamp::default();
-        let known = || state.settled.iter().chain(&state.open).map(|index| &self.attempts[*index as usize]);
+        let known = || state.settled.iter().chain(&state.open).map(|index| &self.attempts[*index]);
         let has_one_before = known().any(|attempt| Some(attempt.slot) == slot && attempt.created < first);
         let ran_long = run.since.since(first) >= self.settings.hold_down_min.max(period * 3);
         came_with_it || has_one_before || ran_long
@@ -202,14 +205,14 @@ impl Detector {
 
     /// Looks up the first attempt of a storm that begins. Returns the number for [`Storm::id`], and whether no failure of
     /// the storm came before.
-    pub(super) fn first_of(&self, index: u32) -> Option<(u64, bool)> {
-        let state = self.subject(index)?;
+    pub(super) fn first_of(&self, index: SubjectId) -> Option<(u64, bool)> {
+        let state = self.subjects.get(index)?;
         let failing = state.failing.as_ref()?;
         let episode = failing.storm.as_ref()?;
         let run = &episode.run;
         // The engine's own count does not tell when it began.
         let is_counted = episode.counted_until > Timestamp::from_nanos(i64::MIN);
-        let known = state.settled.iter().map(|index| &self.attempts[*index as usize]);
+        let known = state.settled.iter().map(|index| &self.attempts[*index]);
         let first = known.rev().find(|attempt| attempt.ended == Some(run.since) && attempt.outcome.is_some());
         let created = first.map_or(run.first_created, |attempt| attempt.created);
         let second = created.as_nanos().div_euclid(1_000_000_000).to_be_bytes();
@@ -217,48 +220,44 @@ impl Detector {
         Some((id, !is_counted && self.is_whole(state, failing, run, first)))
     }
 
-    pub(super) fn storm_of(&self, index: u32) -> Option<Storm> {
-        let state = self.subject(index)?;
+    pub(super) fn storm_of(&self, index: SubjectId) -> Option<Storm> {
+        let state = self.subjects.get(index)?;
         let failing = state.failing.as_ref()?;
         let episode = failing.storm.as_ref()?;
         let run = &episode.run;
-        let cause = run.causes().top().unwrap_or(Cause::Unknown);
+        let cause = run.causes.top().unwrap_or(Cause::Unknown);
         let image = ImageRef::parse(&state.image).ok();
         let pinned = image.as_ref().is_some_and(ImageRef::is_pinned);
         let kind = state.subject.kind;
         let is_asked_again = matches!(kind, SubjectKind::SwarmService | SubjectKind::EcsFamily);
-        let attempts = episode.attempts.max(run.failed());
+        let attempts = episode.attempts.max(run.failed);
         let attempts_per_min = (failing.rate_per_min() * 10.0).round() / 10.0;
         let pulls = cause.is_pull() || (is_asked_again && !pinned);
-        let spend = state.spent.total.since(run.asked_before());
-        let slots: BTreeSet<u64> = failing
-            .slots
-            .iter()
-            .filter(|slot| slot.last >= run.since())
-            .filter_map(|slot| slot.slot.number())
-            .collect();
+        let spend = state.spent.total.since(run.asked_before);
+        let slots: BTreeSet<u64> =
+            failing.slots.iter().filter(|slot| slot.last >= run.since).filter_map(|slot| slot.slot.number()).collect();
         let is_all = state.replicas.is_some_and(|replicas| slots.len() as u64 >= u64::from(replicas));
         Some(Storm {
             id: format!("{:016x}", episode.id),
             subject: state.subject.clone(),
             state: if state.is_held { StormState::Quarantined } else { StormState::Ongoing },
             cause,
-            causes: run.causes().clone(),
+            causes: run.causes.clone(),
             detail: failing.detail(cause).to_owned(),
-            onset: run.since(),
-            exact: episode.is_whole && run.since() >= self.blind_until,
+            onset: run.since,
+            exact: episode.is_whole && run.since >= self.clock.blind_until,
             updated: state.updated,
             detected: episode.detected,
             ended: None,
             detected_after_failures: episode.detected_after,
             attempts,
-            failed: run.failed(),
+            failed: run.failed,
             attempts_per_min,
             registry: image.map(|image| image.registry.to_owned()).unwrap_or_default(),
             image: state.image.to_string(),
             pinned,
             pulls,
-            nodes: self.node_names(run.nodes()),
+            nodes: self.node_names(run.nodes.iter().copied()),
             slots: if is_all { Vec::new() } else { slots.into_iter().take(SLOTS_MAX).collect() },
             replicas: state.replicas,
             // An attempt that asks nothing makes no pace of what was asked before it.
@@ -276,27 +275,27 @@ impl Detector {
         })
     }
 
-    fn node_names(&self, nodes: impl Iterator<Item = u32>) -> Vec<String> {
+    fn node_names(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<String> {
         let mut names: Vec<String> = nodes.map(|node| self.node_name(node)).collect();
         names.sort_unstable();
         names
     }
 
-    pub(super) fn node_name(&self, node: u32) -> String {
-        let node = &self.nodes[node as usize];
+    pub(super) fn node_name(&self, node: NodeId) -> String {
+        let node = &self.nodes[node];
         if node.hostname.is_empty() { node.id.to_string() } else { node.hostname.to_string() }
     }
 }
 
 /// The failures of a slot up to its newest attempt: those of the specification in force that follow one another without
 /// a long time between them.
-fn slot_history(state: &SubjectState, slot: Slot, attempts: &[Attempt], settings: &Settings) -> SlotHistory {
+fn slot_history(state: &SubjectState, slot: Slot, attempts: &Attempts, settings: &Settings) -> SlotHistory {
     let Some(failing) = &state.failing else { return SlotHistory::default() };
     let mut of_slot: Vec<&Attempt> = state
         .open
         .iter()
         .chain(&state.settled)
-        .map(|index| &attempts[*index as usize])
+        .map(|index| &attempts[*index])
         .filter(|attempt| attempt.slot == slot)
         .collect();
     of_slot.sort_by_key(|attempt| Reverse((attempt.created, attempt.key)));

@@ -19,7 +19,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use super::connect::Connector;
 use super::endpoint::Endpoint;
 use super::error::{Error, Phase};
-use super::events::{EventFilter, EventStream};
 use super::info::Info;
 use super::limits::{ELEMENT_BYTES, ERROR_BODY_BYTES, Limits, SMALL_BODY_BYTES};
 use super::query;
@@ -262,29 +261,6 @@ impl Client {
         tokio::time::timeout(limit, reading).await.map_err(|_| self.timed_out(&what, Phase::Body, limit))?
     }
 
-    /// Opens the stream of events from `since` (inclusive) to `until`, in Unix nanoseconds by the daemon's clock.
-    ///
-    /// Without `since` it begins now; without `until` it does not end. It has no time limit of its own: ping beside it,
-    /// or use [`super::Follow`].
-    ///
-    /// # Errors
-    /// When the daemon cannot be reached in time, or answers with an error.
-    pub async fn events(
-        &self,
-        since: Option<i64>,
-        until: Option<i64>,
-        filter: &EventFilter,
-    ) -> Result<EventStream, Error> {
-        let mut parameters = Vec::new();
-        parameters.extend(since.map(|nanos| format!("since={}", query::time(nanos))));
-        parameters.extend(until.map(|nanos| format!("until={}", query::time(nanos))));
-        parameters.extend(filter.parameter());
-        let path = format!("/events?{}", parameters.join("&"));
-        let what = name_of(&path);
-        let response = self.send_versioned(path.trim_end_matches('?'), &what).await?;
-        Ok(EventStream::new(response, self.clone(), what))
-    }
-
     async fn read_elements(
         &self,
         mut body: Incoming,
@@ -341,7 +317,7 @@ impl Client {
         tokio::time::timeout(limit, reading).await.map_err(|_| self.timed_out(what, Phase::Body, limit))?
     }
 
-    async fn send_versioned(&self, path_and_query: &str, what: &str) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn send_versioned(&self, path_and_query: &str, what: &str) -> Result<Response<Incoming>, Error> {
         let version = match self.version() {
             Some(version) => version,
             None => self.negotiate().await?,
@@ -436,7 +412,7 @@ impl ListStats {
 }
 
 /// How a request is named in errors: without its query, which is long and says little.
-fn name_of(path_and_query: &str) -> String {
+pub(super) fn name_of(path_and_query: &str) -> String {
     format!("GET {}", path_and_query.split('?').next().unwrap_or_default())
 }
 

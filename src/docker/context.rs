@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::endpoint::{EndpointError, Surroundings, TlsFiles};
+use super::address::TlsFiles;
+use super::surroundings::{EndpointError, Surroundings};
 
 /// Longest configuration file that is read.
 const FILE_BYTES: u64 = 4 << 20;

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
 
-use super::client::{Client, header};
+use super::client::{Client, header, name_of};
 use super::error::Error;
 use super::limits::ELEMENT_BYTES;
 use super::query;
@@ -67,9 +67,34 @@ impl EventFilter {
         Self { types: STORM_TYPES.to_vec(), actions: STORM_ACTIONS.to_vec() }
     }
 
-    pub(crate) fn parameter(&self) -> Option<String> {
+    fn parameter(&self) -> Option<String> {
         let encoded = query::filters(&[("type", &self.types), ("event", &self.actions)]);
         (!encoded.is_empty()).then(|| format!("filters={encoded}"))
+    }
+}
+
+impl Client {
+    /// Opens the stream of events from `since` (inclusive) to `until`, in Unix nanoseconds by the daemon's clock.
+    ///
+    /// Without `since` it begins now; without `until` it does not end. It has no time limit of its own: ping beside it,
+    /// or use [`super::Follow`].
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached in time, or answers with an error.
+    pub async fn events(
+        &self,
+        since: Option<i64>,
+        until: Option<i64>,
+        filter: &EventFilter,
+    ) -> Result<EventStream, Error> {
+        let mut parameters = Vec::new();
+        parameters.extend(since.map(|nanos| format!("since={}", query::time(nanos))));
+        parameters.extend(until.map(|nanos| format!("until={}", query::time(nanos))));
+        parameters.extend(filter.parameter());
+        let path = format!("/events?{}", parameters.join("&"));
+        let what = name_of(&path);
+        let response = self.send_versioned(path.trim_end_matches('?'), &what).await?;
+        Ok(EventStream::new(response, self.clone(), what))
     }
 }
 
@@ -87,7 +112,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(response: Response<Incoming>, client: Client, what: String) -> Self {
+    fn new(response: Response<Incoming>, client: Client, what: String) -> Self {
         let date_nanos = header(response.headers(), "date").and_then(|text| {
             let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
             date.as_second().checked_mul(1_000_000_000)

@@ -30,15 +30,17 @@ mod negotiate;
 mod overlap;
 mod query;
 pub mod ssh;
+mod surroundings;
 pub mod tls;
 pub mod version;
 
 pub use actuate::Actuated;
 pub use client::{Client, ListStats, Ping};
-pub use endpoint::{Endpoint, EndpointError, Surroundings};
+pub use endpoint::Endpoint;
 pub use error::Error;
 pub use events::{EventFilter, EventStream};
 pub use follow::{Follow, FollowItem, FollowSettings, GapReason};
 pub use info::Info;
 pub use limits::Limits;
+pub use surroundings::{EndpointError, Surroundings};
 pub use version::ApiVersion;

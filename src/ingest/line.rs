@@ -1,49 +1,8 @@
-use std::borrow::Cow;
-
 use serde_json::Value;
 
+use super::reading::Reading;
 use super::{event, log, object};
-use crate::model::{Gap, Observation, Timestamp};
-
-/// What reading one line or object came to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reading<'a> {
-    /// A fact.
-    Observation(Observation<'a>),
-    /// It was understood, and tells nothing about attempts.
-    Nothing,
-    /// A span that the origin could not vouch for, as `record` writes it.
-    Gap(Gap),
-    /// It could not be read; why, from a closed set.
-    Skipped(&'static str),
-}
-
-impl Reading<'_> {
-    /// The same reading, borrowing from nothing.
-    pub(super) fn into_owned(self) -> Reading<'static> {
-        use crate::model::{Fact, LogFact};
-        match self {
-            Reading::Observation(Observation { at, origin, fact: Fact::Log(fact) }) => {
-                let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
-                let fact = LogFact {
-                    kind: fact.kind,
-                    service_id: own(fact.service_id),
-                    task_id: own(fact.task_id),
-                    node_id: own(fact.node_id),
-                    error: own(fact.error),
-                };
-                Reading::Observation(Observation { at, origin, fact: Fact::Log(fact) })
-            }
-            Reading::Observation(Observation { at, origin, fact: Fact::Engine(engine) }) => {
-                Reading::Observation(Observation { at, origin, fact: Fact::Engine(engine) })
-            }
-            // Log lines give nothing else.
-            Reading::Observation(_) | Reading::Nothing => Reading::Nothing,
-            Reading::Gap(gap) => Reading::Gap(gap),
-            Reading::Skipped(reason) => Reading::Skipped(reason),
-        }
-    }
-}
+use crate::model::{Gap, Timestamp};
 
 /// Reads one line, or one object cut out of an array. Its kind is found by looking at it.
 pub fn read_line(line: &str, origin: u16) -> Reading<'_> {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use memchr::{memchr2, memmem};
 use serde_json::Value;
 
-use super::line::Reading;
+use super::reading::Reading;
 use crate::model::{Engine, Fact, LogFact, LogKind, Observation, Timestamp};
 
 /// The fields of one log line that are of use.

@@ -11,12 +11,14 @@ mod line;
 mod log;
 mod object;
 mod reader;
+mod reading;
 mod recording;
 mod spec;
 pub mod split;
 mod text;
 
-pub use line::{Reading, read_line};
+pub use line::read_line;
 pub use object::read_object;
 pub use reader::{LINE_LIMIT_BYTES, Reader};
+pub use reading::Reading;
 pub use recording::{Fault, Recording, RecordingEnd, Source, Understood};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::line::Reading;
+use super::reading::Reading;
 use super::spec::{service_spec, task_spec};
 use crate::model::{
     Condition, ContainerListing, Fact, Mode, NodeFact, Observation, Owner, RestartPolicy, ServiceFact, SwarmTask,

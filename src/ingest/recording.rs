@@ -1,7 +1,8 @@
 use std::io::{self, Read};
 
-use super::line::{Reading, read_line};
+use super::line::read_line;
 use super::reader::Reader;
+use super::reading::Reading;
 use crate::model::{Engine, Fact, Gap, Observation, OriginReport, Pace, Skipped, Span, Timestamp};
 
 /// One input of a recording.

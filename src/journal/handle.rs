@@ -1,11 +1,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use tokio::sync::oneshot;
 
 use super::entry::{Change, Entry, Medium, Opened, Settings, State};
+use super::shared::Shared;
 use super::writer::{Command, Writer};
 use crate::model::{BudgetReading, Decision, LetGo, Settlement, Span, Storm, Subject, Timestamp};
 
@@ -20,33 +21,6 @@ pub const QUEUE_MAX: u64 = 4096;
 pub struct Journal {
     commands: Sender<Command>,
     shared: Arc<Shared>,
-}
-
-/// What the handles and the writer know of each other.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// Entries that the writer has not written, nor let wait.
-    queued: AtomicU64,
-    dropped: AtomicU64,
-    state: Mutex<State>,
-}
-
-impl Shared {
-    /// `pending` and `dropped` are without what is queued, and what the queue had no room for.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Its fields are set one by one and mean nothing together.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn served(&self) {
-        self.queued.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// An entry that was queued is lost.
-    pub(super) fn lose_queued(&self) {
-        self.served();
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl Journal {

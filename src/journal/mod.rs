@@ -22,6 +22,7 @@ mod history;
 mod prune;
 mod read;
 mod schema;
+mod shared;
 mod trouble;
 mod waiting;
 mod write;
@@ -29,7 +30,8 @@ mod writer;
 
 pub use entry::{Entry, Medium, Opened, Settings, State};
 pub use handle::{Journal, QUEUE_MAX};
-pub use history::{History, HistoryError, ServiceHistory, StormHistory};
+pub use history::{History, HistoryError, ServiceHistory};
+pub use read::StormHistory;
 pub use waiting::WAITING_MAX;
 
 /// The file's name in the state directory.

@@ -5,11 +5,11 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Params, Row};
+use serde::Serialize;
 
-use super::history::StormHistory;
 use crate::model::{
-    Action, Author, BudgetReading, Cause, Decision, Gap, LetGo, Outcome, Refusal, Requests, Response, Settlement, Span,
-    Spend, SpendCount, StormState, Subject, SubjectKind, TaskRecord, Timestamp,
+    Action, Author, BudgetReading, Cause, CauseCounts, Decision, Gap, LetGo, Outcome, Refusal, Requests, Response,
+    Settlement, Span, Spend, SpendCount, Storm, StormState, Subject, SubjectKind, TaskRecord, Timestamp,
 };
 
 const MINUTE_NANOS: i64 = 60_000_000_000;
@@ -18,6 +18,83 @@ const DECISIONS: &str = "
     SELECT d.id AS decision, d.at, d.storm, d.cause, d.failed, d.author, d.action, d.response, d.instead_of, d.refusal,
         d.settled, d.outcome, d.settlement, s.kind, s.id, s.name, s.stack
     FROM decisions AS d JOIN subjects AS s ON s.key = d.subject";
+
+/// One storm of the past.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StormHistory {
+    /// [`Storm::id`](crate::model::Storm::id). It comes again when squall is started again: told apart by onset.
+    pub id: String,
+    /// What stormed.
+    pub subject: Subject,
+    /// Whether it went on when it was last written.
+    pub state: StormState,
+    /// The cause of most failures.
+    pub cause: Cause,
+    /// How many failures each cause has.
+    pub causes: BTreeMap<Cause, u64>,
+    /// The engine's own words about the last failure of that cause.
+    pub detail: String,
+    /// When the first failed attempt failed.
+    pub onset: Timestamp,
+    /// When it was detected first.
+    pub detected: Timestamp,
+    /// When it ended; null while it goes on.
+    pub ended: Option<Timestamp>,
+    /// How many failures it took to detect it.
+    pub detected_after_failures: u64,
+    /// Attempts that were seen; a lower bound.
+    pub attempts: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Failed attempts a minute, over the last ones that were seen.
+    pub attempts_per_min: f64,
+    /// The image reference; empty where none was seen.
+    pub image: String,
+    /// The registry of that image.
+    pub registry: String,
+    /// Whether the reference has a digest.
+    pub pinned: bool,
+    /// Whether attempts reach the registry.
+    pub pulls: bool,
+    /// The nodes that attempts failed on.
+    pub nodes: Vec<String>,
+    /// The next step that was advised.
+    pub advice: String,
+}
+
+/// What the journal does not keep is unknown.
+impl From<StormHistory> for Storm {
+    fn from(known: StormHistory) -> Self {
+        let mut causes = CauseCounts::default();
+        known.causes.iter().for_each(|(cause, failed)| causes.add_many(*cause, *failed));
+        Self {
+            id: known.id,
+            subject: known.subject,
+            state: known.state,
+            cause: known.cause,
+            causes,
+            detail: known.detail,
+            onset: known.onset,
+            exact: false,
+            updated: None,
+            detected: known.detected,
+            ended: known.ended,
+            detected_after_failures: known.detected_after_failures,
+            attempts: known.attempts,
+            failed: known.failed,
+            attempts_per_min: known.attempts_per_min,
+            image: known.image,
+            registry: known.registry,
+            pinned: known.pinned,
+            pulls: known.pulls,
+            nodes: known.nodes,
+            slots: Vec::new(),
+            replicas: None,
+            spend: None,
+            advice: known.advice,
+        }
+    }
+}
 
 /// A connection to read through.
 #[derive(Clone, Copy)]

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use super::disk::{Disk, Identity};
 use super::entry::{Change, Medium, Opened, Settings};
-use super::handle::Shared;
 use super::history::History;
 use super::prune::Pruning;
 use super::read::Reader;
+use super::shared::Shared;
 use super::trouble::{Trouble, words};
 use super::waiting::Waiting;
 use super::write;

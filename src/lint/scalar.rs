@@ -1,29 +1,6 @@
-//! Plain scalars, as go-yaml reads those of YAML's core schema, and durations and sizes, as docker writes them.
+//! Integers, as go-yaml reads those of YAML's core schema, and durations and sizes, as docker writes them.
 
 use std::time::Duration;
-
-use super::yaml::Value;
-
-/// What a plain scalar stands for.
-pub(super) fn resolve(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => return Value::Bool,
-        ".nan" | ".NaN" | ".NAN" => return Value::Number,
-        _ => {}
-    }
-    if let Some(number) = integer(text) {
-        return Value::Integer(number);
-    }
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let is_infinite = matches!(digits, ".inf" | ".Inf" | ".INF");
-    let starts_well = digits.starts_with(|char: char| char.is_ascii_digit() || char == '.');
-    // Rust reads "inf", "nan" and "infinity" too; those begin with no digit.
-    if is_infinite || starts_well && digits != "." && text.parse::<f64>().is_ok() {
-        return Value::Number;
-    }
-    Value::Text(text.to_owned())
-}
 
 /// An integer: decimal, 0x, 0b, 0o and 0 for octal, with `_` between digits.
 pub(super) fn integer(text: &str) -> Option<i64> {
@@ -148,8 +125,6 @@ mod tests {
         ]) {
             assert_eq!(integer(text), number, "{text}");
         }
-        assert!(matches!(resolve("1e3"), Value::Number) && matches!(resolve("1.2.3"), Value::Text(_)));
-        assert!(matches!(resolve("inf"), Value::Text(_)) && matches!(resolve("-.inf"), Value::Number));
     }
 
     #[test]

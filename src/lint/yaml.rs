@@ -186,8 +186,8 @@ impl Tree {
                 self.add_weight(NODE_WEIGHT + text.len(), at)?;
                 let is_plain = style == ScalarStyle::Plain;
                 let value = match tag.as_deref() {
-                    None if is_plain => scalar::resolve(&text),
-                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix != "str" => scalar::resolve(&text),
+                    None if is_plain => resolve(&text),
+                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix != "str" => resolve(&text),
                     _ => Value::Text(text.into_owned()),
                 };
                 let is_merge = is_plain && matches!(&value, Value::Text(text) if text == "<<");
@@ -306,6 +306,27 @@ fn merged(mut entries: Map, names: BTreeMap<String, usize>, merges: Vec<Node>) -
     Ok(entries)
 }
 
+/// What a plain scalar stands for, as go-yaml reads those of the core schema.
+fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => return Value::Bool,
+        ".nan" | ".NaN" | ".NAN" => return Value::Number,
+        _ => {}
+    }
+    if let Some(number) = scalar::integer(text) {
+        return Value::Integer(number);
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_infinite = matches!(digits, ".inf" | ".Inf" | ".INF");
+    let starts_well = digits.starts_with(|char: char| char.is_ascii_digit() || char == '.');
+    // Rust reads "inf", "nan" and "infinity" too; those begin with no digit.
+    if is_infinite || starts_well && digits != "." && text.parse::<f64>().is_ok() {
+        return Value::Number;
+    }
+    Value::Text(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,5 +396,11 @@ mod tests {
     fn what_follows_the_first_document_is_not_read() {
         let document = parse(b"a: 1\n---\nb: [\n").expect("the first is good");
         assert_eq!((flat(&document.root), document.second.map(|mark| mark.line)), ("{a=1}".to_owned(), Some(2)));
+    }
+
+    #[test]
+    fn a_plain_scalar_is_read_as_go_yaml_reads_it() {
+        assert!(matches!(resolve("1e3"), Value::Number) && matches!(resolve("1.2.3"), Value::Text(_)));
+        assert!(matches!(resolve("inf"), Value::Text(_)) && matches!(resolve("-.inf"), Value::Number));
     }
 }

@@ -7,6 +7,7 @@ mod budget;
 mod case;
 mod cause;
 mod closed_set;
+mod finding;
 mod hash;
 mod image;
 mod observation;
@@ -24,6 +25,7 @@ pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, Aler
 pub use budget::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion};
 pub use case::{Case, CaseKey, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine, Step, Transition, key_of};
 pub use cause::{Cause, CauseCounts};
+pub use finding::{Finding, FindingKind};
 pub use hash::fnv_64;
 pub use image::{ImageRef, ImageRefError};
 pub use observation::{
@@ -32,7 +34,7 @@ pub use observation::{
 };
 pub use pattern::matches_pattern;
 pub use quota::{EventClock, Limiter};
-pub use report::{Finding, FindingKind, Gap, OriginReport, REPORT_SCHEMA, RegistryReport, Report, Risk, Skipped, Span};
+pub use report::{Gap, OriginReport, REPORT_SCHEMA, RegistryReport, Report, Risk, Skipped, Span};
 pub use response::{
     Action, AttemptCount, Author, Decision, HELD_LABEL, LetGo, Outcome, Refusal, Response, Settlement, TaskRecord,
 };

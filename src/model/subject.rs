@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What is being retried. Never a container or a task: those are new at every try.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subject {
     /// What kind of thing retries it.
     pub kind: SubjectKind,
@@ -26,10 +26,11 @@ impl Subject {
 }
 
 /// The kinds of [`Subject`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SubjectKind {
     /// A Swarm service; SwarmKit's orchestrator retries it.
+    #[default]
     SwarmService,
     /// A compose service (labels `com.docker.compose.*`); the engine's restart policy retries it.
     ComposeService,

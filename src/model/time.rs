@@ -138,6 +138,19 @@ impl<T: OnClock> OnClock for VecDeque<T> {
     }
 }
 
+impl<T: OnClock, const N: usize> OnClock for [T; N] {
+    fn step(&mut self, step: ClockStep) {
+        self.iter_mut().for_each(|entry| entry.step(step));
+    }
+}
+
+/// What was at a time.
+impl<T> OnClock for (Timestamp, T) {
+    fn step(&mut self, step: ClockStep) {
+        self.0.step(step);
+    }
+}
+
 impl<K, T: OnClock> OnClock for BTreeMap<K, T> {
     fn step(&mut self, step: ClockStep) {
         self.values_mut().for_each(|entry| entry.step(step));

@@ -12,7 +12,7 @@ use futures::stream::{self, Stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::routes::{App, STALE_SECS};
+use super::app::{App, STALE_SECS};
 use super::wall_clock;
 use crate::model::Status;
 

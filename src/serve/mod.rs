@@ -8,6 +8,7 @@
 //! TLS is for a proxy in front of it.
 
 mod access;
+mod app;
 mod assets;
 mod connection;
 mod live;
@@ -30,10 +31,11 @@ use tokio::task::JoinSet;
 
 use crate::model::{Status, Timestamp};
 
+pub use app::STALE_SECS;
 pub use live::LISTENERS_MAX;
 pub use metrics::{METRICS_REGISTRIES_MAX, METRICS_STORMS_MAX, metrics, openmetrics};
 pub use page::{PAGE_ROWS_MAX, fragment, page};
-pub use routes::{OPENAPI, STALE_SECS, paths};
+pub use routes::{OPENAPI, paths};
 
 /// How many connections are open at once; further ones wait in the kernel's queue. Above it a port scan or a fleet of
 /// forgotten browsers would take the daemon's file descriptors.

@@ -1,6 +1,6 @@
 //! What is answered to which path, to whom, and with which headers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -12,13 +12,11 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use super::access::{Access, Denied};
+use super::app::{App, STALE_SECS, Shared};
 use super::live::{self, LISTENERS_MAX};
 use super::{Settings, assets, metrics, page, wall_clock};
 use crate::model::{STATUS_SCHEMA, Status, Timestamp};
 
-/// After how many seconds without a new state the daemon does not count as alive. It makes one at every turn of its
-/// loop, which is every few seconds.
-pub const STALE_SECS: u64 = 30;
 /// The description of the JSON API.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
@@ -59,47 +57,6 @@ const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 /// Every path that is answered.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|route| route.0)
-}
-
-/// What the routes share.
-#[derive(Clone, Debug)]
-pub(super) struct App(Arc<Shared>);
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) status: watch::Receiver<Arc<Status>>,
-    pub(super) closing: watch::Receiver<bool>,
-    pub(super) listeners: Arc<Semaphore>,
-    access: Access,
-    /// The last state that was rendered, so that many clients cost one rendering.
-    rendered: Mutex<Option<(Arc<Status>, Arc<str>)>>,
-}
-
-impl std::ops::Deref for App {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
-
-impl App {
-    fn newest(&self) -> Arc<Status> {
-        Arc::clone(&self.status.borrow())
-    }
-
-    /// The page's body for a state.
-    pub(super) fn rendered(&self, status: &Arc<Status>) -> Arc<str> {
-        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, body)) = &*rendered
-            && Arc::ptr_eq(of, status)
-        {
-            return Arc::clone(body);
-        }
-        let body: Arc<str> = page::fragment(status, wall_clock()).into_string().into();
-        *rendered = Some((Arc::clone(status), Arc::clone(&body)));
-        body
-    }
 }
 
 pub(super) fn router(

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::respond::{COUNTS_MAX, MINUTES_EVERY, PARTS_EVERY, Response, STORMS_MAX, keep_counts};
+use super::respond::{COUNTS_MAX, PARTS_EVERY, STORMS_MAX, keep_counts};
+use super::response::{MINUTES_EVERY, Response};
 use super::{Said, Session, State};
 use crate::daemon::purse::Purse;
 use crate::journal::Entry;
@@ -74,7 +75,7 @@ impl Session {
 impl State {
     /// Takes one thing that was found into the situation.
     pub(super) fn see(&mut self, now: Timestamp, input: Input) {
-        let labels = self.services.labels.get(&input.subject().id).unwrap_or(NO_LABELS);
+        let labels = self.listing.services.labels.get(&input.subject().id).unwrap_or(NO_LABELS);
         self.situation.take(now, input, labels);
     }
 

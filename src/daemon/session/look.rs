@@ -1,11 +1,11 @@
 //! Asks the daemon and its log, and hands what they say to the detector.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::listing::{Listing, Past, Services};
 use super::{CLOSELY, Role, Session, State};
 use crate::budget::Engine;
 use crate::config::LogSource;
@@ -15,7 +15,7 @@ use crate::daemon::objects::node_of;
 use crate::daemon::sensor::{is_of_interest, text_of};
 use crate::docker::{self, EventFilter};
 use crate::ingest::{Reading, read_line};
-use crate::model::{Condition, Fact, ImageRef, Labels, Mode, Risk, ServiceFact, Subject, SubjectKind, Timestamp};
+use crate::model::{Condition, Fact, ImageRef, Mode, Risk, ServiceFact, Subject, SubjectKind, Timestamp};
 
 /// How far back the daemon is asked for the events that it remembers. It remembers 256.
 const HISTORY: Duration = Duration::from_secs(3600);
@@ -33,46 +33,20 @@ const REQUESTS_WORST: f64 = 4.0;
 /// The shortest time between two attempts that Swarm manages, where the delay is 0.
 const PERIOD_SHORTEST: Duration = Duration::from_millis(100);
 
-/// How much is known of what was before the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Past {
-    /// Nothing.
-    Unknown,
-    /// The first sweep is under way.
-    Sought,
-    /// The first sweep has come to what the daemon and its log remember. That may be gone since: nothing is said of it
-    /// until the listings are held against it.
-    Read,
-    /// All that can be.
-    Known,
-}
-
-/// What a listing of services tells, besides what the detector and the responder make of it.
-#[derive(Debug, Default)]
-pub(super) struct Services {
-    /// Those with fewer tasks than they should have, and since when.
-    pub(super) short: BTreeMap<String, Instant>,
-    /// The labels `squall.*` of those that have any, by id.
-    pub(super) labels: BTreeMap<String, Labels>,
-    pub(super) risks: Vec<Risk>,
-    /// Those that squall changed while they were listed: the listing may show them as they were before.
-    pub(super) changed: BTreeSet<String>,
-}
-
 impl Session {
     /// Lists everything, the first time with what the daemon and its log remember; then the history of slots tells
     /// what began before.
     pub(super) async fn sweep(&self) -> Result<(), docker::Error> {
         let epoch = self.state().sight.epoch();
-        let is_first = self.state().past != Past::Known;
+        let is_first = self.state().listing.past != Past::Known;
         if !is_first {
             self.list_everything().await?;
             self.judge_what_was_seen(epoch);
             return Ok(());
         }
-        self.state().past = Past::Sought;
+        self.state().listing.past = Past::Sought;
         if let Err(error) = self.list_everything_and_past().await {
-            self.state().past = Past::Unknown;
+            self.state().listing.past = Past::Unknown;
             return Err(error);
         }
         // A listing of services under way has not come to all of them.
@@ -85,7 +59,7 @@ impl Session {
 
     async fn list_everything_and_past(&self) -> Result<(), docker::Error> {
         self.list_everything().await?;
-        self.state().past = Past::Read;
+        self.state().listing.past = Past::Read;
         let read = self.read_past().await;
         // In the past images came that have gone since.
         self.list_images().await;
@@ -105,7 +79,7 @@ impl Session {
                 active_nodes += u64::from(node_of(object).is_some_and(|node| node.is_active));
             })
             .await?;
-        self.state().active_nodes = active_nodes;
+        self.state().listing.active_nodes = active_nodes;
         self.list_services().await?;
         self.list_tasks().await
     }
@@ -115,8 +89,8 @@ impl Session {
         let now = state.clock.now();
         state.detector.advance(now);
         state.detector.judge_history(now);
-        if state.past != Past::Known {
-            state.past = Past::Known;
+        if state.listing.past != Past::Known {
+            state.listing.past = Past::Known;
             state.situation.listed(now);
             if state.role == Role::Manager {
                 // The log tells of services too that have been removed since.
@@ -164,18 +138,18 @@ impl Session {
             let mut state = self.state();
             let now = state.clock.now();
             state.detector.begin_listing(now);
-            state.listing = Services::default();
+            state.listing.under_way = Services::default();
             if let Some(response) = &mut state.response {
                 response.responder.begin_listing();
             }
         }
         self.client.services(&mut |object| self.take_object(object)).await?;
         let mut state = self.state();
-        let State { services, listing, .. } = &mut *state;
-        for id in std::mem::take(&mut listing.changed) {
-            listing.labels.extend(services.labels.remove_entry(&id));
+        let Listing { services, under_way, .. } = &mut state.listing;
+        for id in std::mem::take(&mut under_way.changed) {
+            under_way.labels.extend(services.labels.remove_entry(&id));
         }
-        *services = std::mem::take(listing);
+        *services = std::mem::take(under_way);
         state.detector.end_listing();
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
@@ -239,7 +213,7 @@ impl Session {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("reading it took longer than {} s", PAST_LIMIT.as_secs()),
         };
-        self.state().no_log = Some(format!("{}: {why}", self.log));
+        self.state().sight.no_log = Some(format!("{}: {why}", self.log));
         Ok(())
     }
 
@@ -285,17 +259,18 @@ impl Session {
         let mut state = self.state();
         match read_line(text, ORIGIN) {
             Reading::Observation(observation) => {
-                state.observations += 1;
+                state.tally.observations += 1;
                 if observation.fact.is_of_its_time() {
-                    state.from = state.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
+                    state.tally.from =
+                        state.tally.from.map_or(Some(observation.at), |from| Some(from.min(observation.at)));
                 }
                 match &observation.fact {
-                    Fact::Service(service) if state.listing.changed.contains(&*service.id) => {
+                    Fact::Service(service) if state.listing.under_way.changed.contains(&*service.id) => {
                         state.detector.keep_listed(&service.id);
                         return Some(observation.at);
                     }
                     Fact::Service(service) => self.note_service(service, &mut state),
-                    Fact::ImageGone { .. } => state.lost_images = true,
+                    Fact::ImageGone { .. } => state.listing.has_lost_images = true,
                     _ => {}
                 }
                 // A worker hears of tasks what one node hears, and cannot ask about them: its managers tell of them.
@@ -304,7 +279,7 @@ impl Session {
                 }
                 return Some(observation.at);
             }
-            Reading::Skipped(reason) => state.skipped.add(reason),
+            Reading::Skipped(reason) => state.tally.skipped.add(reason),
             Reading::Nothing | Reading::Gap(_) => {}
         }
         None
@@ -312,8 +287,8 @@ impl Session {
 
     fn note_service(&self, service: &ServiceFact<'_>, state: &mut State) {
         if is_short(service, state.clock.now()) {
-            let since = state.services.short.get(&*service.id).copied().unwrap_or_else(Instant::now);
-            state.listing.short.insert(service.id.to_string(), since);
+            let since = state.listing.services.short.get(&*service.id).copied().unwrap_or_else(Instant::now);
+            state.listing.under_way.short.insert(service.id.to_string(), since);
         }
         let now = state.clock.now();
         if let Some(response) = &mut state.response {
@@ -321,11 +296,11 @@ impl Session {
         }
         if !service.labels.is_empty() {
             let labels = service.labels.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-            state.listing.labels.insert(service.id.to_string(), labels.collect());
+            state.listing.under_way.labels.insert(service.id.to_string(), labels.collect());
         }
         if self.wants_risks {
-            let risk = risk_of(service, state.active_nodes);
-            state.listing.risks.extend(risk);
+            let risk = risk_of(service, state.listing.active_nodes);
+            state.listing.under_way.risks.extend(risk);
         }
     }
 }

@@ -3,41 +3,31 @@
 //! Decide → journal → act → journal the settlement. A process that dies in between leaves a decision without a
 //! settlement; the service's labels tell what became of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::look::Past;
+use super::listing::Past;
+use super::response::Response;
 use super::{Role, Said, Session, State};
 use crate::daemon::objects::{containers_of, node_of, record_of, task_of};
 use crate::daemon::tally::Tally;
 use crate::detect::Detector;
 use crate::docker::{self, Actuated};
-use crate::journal::{Entry, Journal};
-use crate::model::{Decision, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp, on_clock};
-use crate::respond::{Look, Permit, Responder, Scene, Settings, Verdict, View};
+use crate::journal::Entry;
+use crate::model::{Decision, NodeFact, Outcome, Settlement, Subject, SubjectKind, TaskFact, Timestamp};
+use crate::respond::{Look, Permit, Responder, Scene, Verdict, View};
 use crate::situation::Input;
 
-/// How often it is asked who leads, while anything storms or is held: a new leader goes on within one poll.
-const LEADER_EVERY: Duration = Duration::from_secs(1);
-/// The same while nothing does: it matters for who is told of a gap.
-const LEADER_EVERY_AT_REST: Duration = Duration::from_secs(30);
 /// How old the list of nodes may be that a global service is brought back on.
 const NODES_FRESH: Duration = Duration::from_secs(5);
 /// How many decisions without a known settlement are remembered; the oldest go first.
 const UNSETTLED_MAX: usize = 1000;
 /// How long after it could not be found out how they ended it is tried again.
 const UNSETTLED_EVERY: Duration = Duration::from_secs(5);
-/// How far back the journal is asked what was done.
-const DONE_SINCE: Duration = Duration::from_secs(3600);
-/// How far back it is asked what was let go: the labels of such a service stay on it.
-const LET_GO_SINCE: Duration = Duration::from_secs(30 * 86_400);
 /// How often it is seen whether somebody has started again what is stopped.
 const STOPPED_EVERY: Duration = Duration::from_secs(10);
-/// How often the attempts of each minute go to the journal, with the storms as they are by then.
-pub(super) const MINUTES_EVERY: Duration = Duration::from_secs(10);
 /// How many counts go at a time, and how many storms: turn by turn, as their onset and end go at once.
 pub(super) const COUNTS_MAX: usize = 250;
 pub(super) const STORMS_MAX: usize = 100;
@@ -45,93 +35,6 @@ pub(super) const STORMS_MAX: usize = 100;
 pub(super) const PARTS_EVERY: Duration = Duration::from_millis(50);
 /// How long an entry is waited for before what it is about goes on.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(2);
-
-/// What the session needs to respond.
-#[derive(Debug)]
-pub(super) struct Response {
-    pub(super) responder: Responder,
-    pub(super) journal: Journal,
-    /// What was permitted, and nobody knows how it ended.
-    unsettled: Vec<Decision>,
-    /// When that is looked at next.
-    unsettled_at: Instant,
-    /// When it was asked last who leads, where it was.
-    leader_asked: Option<Instant>,
-    leads: bool,
-    /// The nodes that may be given tasks, and when they were listed.
-    nodes: Vec<String>,
-    nodes_at: Option<Instant>,
-    pub(super) minutes_at: Instant,
-    /// The storms that went to the journal last.
-    pub(super) storms_after: Option<u32>,
-    /// Some that have begun are not in the journal yet.
-    pub(super) is_behind: bool,
-    /// When what is stopped is looked at next.
-    stopped_at: Instant,
-    /// Why the journal is in memory, as it was said last.
-    no_journal: Option<String>,
-    /// What became of the last action of a subject, where it failed: it is said once.
-    failing: BTreeMap<(SubjectKind, String), String>,
-    /// To be said when the loop comes to it.
-    pub(super) to_say: Vec<Said>,
-}
-
-impl Response {
-    /// Begins with what the journal remembers.
-    pub(super) async fn new(settings: Settings, journal: Journal, now: Timestamp) -> Self {
-        let mut responder = Responder::new(settings);
-        let since = now.minus(DONE_SINCE);
-        let done: Vec<Decision> = journal.done_since(since).await.into_iter().map(|(decision, _)| decision).collect();
-        let let_goes = journal.let_goes_since(now.minus(LET_GO_SINCE)).await;
-        responder.remember(now, &done, &let_goes);
-        responder.remember_stopped(journal.holds().await);
-        let unsettled = journal.unsettled().await;
-        Self {
-            responder,
-            journal,
-            unsettled,
-            unsettled_at: Instant::now(),
-            leader_asked: None,
-            leads: false,
-            nodes: Vec::new(),
-            nodes_at: None,
-            minutes_at: Instant::now() + MINUTES_EVERY,
-            storms_after: None,
-            is_behind: false,
-            stopped_at: Instant::now(),
-            no_journal: None,
-            failing: BTreeMap::new(),
-            to_say: Vec::new(),
-        }
-    }
-
-    /// When there is something to do.
-    pub(super) fn next(&self, now: Timestamp) -> Option<Instant> {
-        let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
-        let leader = Some(self.leader_at().unwrap_or_else(Instant::now));
-        let stopped = (!self.responder.stopped().is_empty()).then_some(self.stopped_at);
-        // Also where nothing storms or is held any more.
-        let unsettled = (!self.unsettled.is_empty()).then_some(self.unsettled_at);
-        deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
-    }
-
-    /// Whether this node leads its Swarm; `None` while nobody has asked.
-    pub(super) fn leads(&self) -> Option<bool> {
-        self.leader_asked.map(|_| self.leads)
-    }
-
-    /// When it is asked next who leads; `None`: at once.
-    fn leader_at(&self) -> Option<Instant> {
-        let every = if self.responder.is_busy() { LEADER_EVERY } else { LEADER_EVERY_AT_REST };
-        self.leader_asked.map(|asked| asked + every)
-    }
-}
-
-// A decision that is not settled is known by its time, as the service's labels have it.
-on_clock!(Response { responder } rest {
-    journal, unsettled, unsettled_at, leader_asked, leads, nodes, nodes_at, minutes_at, storms_after, is_behind,
-    stopped_at, no_journal, failing, to_say,
-});
 
 impl State {
     /// What is so around a subject now.
@@ -182,7 +85,7 @@ impl Session {
     /// Looks at the services that want it, and does what is permitted.
     pub(super) async fn respond(&self) -> Result<(), docker::Error> {
         let leads = self.ask_who_leads().await?;
-        if self.state().past != Past::Known {
+        if self.state().listing.past != Past::Known {
             return Ok(());
         }
         self.settle_what_is_not().await?;
@@ -460,7 +363,7 @@ impl Session {
         {
             let mut state = self.state();
             let now = state.clock.now();
-            state.listing.changed.insert(decision.subject.id.clone());
+            state.listing.under_way.changed.insert(decision.subject.id.clone());
             if let Some(response) = &mut state.response {
                 response.responder.settle(now, permit, outcome);
                 if is_unknown {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::look::Past;
+use super::listing::Past;
 use super::{Role, Session, State};
 use crate::daemon::clock::wall_clock;
+use crate::detect::SubjectId;
 use crate::model::{
     Action, BudgetStanding, Case, Check, Health, Outcome, Phase, QuarantineStatus, Refusal, RegistryStatus,
     STATUS_SCHEMA, STATUS_STORMS_MAX, Status, Storm, StormState, Timestamp, Totals,
@@ -29,12 +30,12 @@ const SWEEP_LATE_MIN: Duration = Duration::from_secs(60);
 
 impl Session {
     /// The figures of the storms that go on, as they are now: a part of them, and what the next part comes after.
-    pub fn refresh(&self, after: Option<u32>) -> (Vec<Heard>, Option<u32>) {
+    pub fn refresh(&self, after: Option<SubjectId>) -> (Vec<Heard>, Option<SubjectId>) {
         let mut state = self.state();
-        let State { detector, situation, services, .. } = &mut *state;
+        let State { detector, situation, listing, .. } = &mut *state;
         let (storms, next) = detector.ongoing_after(after, REFRESHED_MAX);
         let heard = storms.into_iter().filter_map(|storm| {
-            let labels = services.labels.get(&storm.subject.id);
+            let labels = listing.services.labels.get(&storm.subject.id);
             situation.refresh(storm, labels).map(|case| Heard { case, steps: BTreeSet::new() })
         });
         (heard.collect(), next)
@@ -50,7 +51,7 @@ impl Session {
     /// Whether everything was listed once: what is not known by now is not there.
     pub fn has_listed(&self) -> bool {
         let state = self.state();
-        state.past == Past::Known && !state.sight.is_blind()
+        state.listing.past == Past::Known && !state.sight.is_blind()
     }
 
     /// Whether this node is the one that tells; `None` while that is not known.
@@ -69,7 +70,7 @@ impl Session {
 
     /// Why dockerd's log is not read, where it ought to be.
     pub fn no_log(&self) -> Option<String> {
-        self.state().no_log.clone()
+        self.state().sight.no_log.clone()
     }
 
     /// All that is shown, receivers apart.
@@ -102,7 +103,7 @@ impl Session {
             schema: STATUS_SCHEMA.to_owned(),
             at: wall_clock(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: state.started,
+            started: state.tally.started,
             node: self.info.name.clone(),
             engine: self.info.server_version.clone(),
             role: state.role.as_str().to_owned(),
@@ -124,7 +125,7 @@ impl Session {
 
     fn health(&self, state: &State, now: Timestamp) -> Health {
         let late = self.sweep_every.saturating_mul(SWEEP_LATE).max(SWEEP_LATE_MIN);
-        let sweep_age = state.swept.map(|at| at.elapsed());
+        let sweep_age = state.listing.swept.map(|at| at.elapsed());
         let events = match &state.sight.lost {
             Some(why) => (false, why.clone()),
             None => (true, "connected".to_owned()),
@@ -132,7 +133,7 @@ impl Session {
         let sweep = match sweep_age {
             None => (false, "nothing was listed yet".to_owned()),
             Some(age) if age > late => (false, "the last list of all tasks is too old".to_owned()),
-            Some(_) => match (state.trouble.values().next(), state.sight.gaps(now).next()) {
+            Some(_) => match (state.sight.trouble.values().next(), state.sight.gaps(now).next()) {
                 (Some(why), _) => (false, why.clone()),
                 (None, Some(gap)) if gap.open => (false, format!("a gap since {} is not over: {}", gap.from, gap.why)),
                 (None, _) => (true, "all tasks were listed".to_owned()),
@@ -142,12 +143,12 @@ impl Session {
             Some(why) => (false, why),
             None => (true, "written".to_owned()),
         };
-        let log = match &state.no_log {
+        let log = match &state.sight.no_log {
             Some(why) => why.clone(),
             None if self.log == crate::config::LogSource::Nowhere => "not read".to_owned(),
             None => format!("read from {}", self.log),
         };
-        let event_age = state.event_at.map(|at| now.since(at).as_secs_f64());
+        let event_age = state.sight.event_at.map(|at| now.since(at).as_secs_f64());
         let check = |name: &str, (is_ok, detail): (bool, String), age_secs| Check {
             name: name.to_owned(),
             is_ok,
@@ -216,8 +217,8 @@ impl State {
             settled: counters.settled,
             let_go: counters.let_go,
             gaps: tally.gaps,
-            observations: self.observations,
-            skipped: self.skipped.lines,
+            observations: tally.observations,
+            skipped: tally.skipped.lines,
             forgotten,
             sweeps: tally.sweeps,
             sweep_secs_sum: tally.sweep_secs_sum,

@@ -4,11 +4,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Detector;
-use crate::detect::attempt::{Attempt, Outcome};
+use crate::detect::arena::{AttemptId, ContainerId, NodeId, SubjectId};
+use crate::detect::attempt::{Attempts, Outcome};
 use crate::detect::container::Verdict;
 use crate::detect::key::{Due, DueWhat, Slot};
-use crate::detect::run::Failure;
-use crate::detect::subject::{Change, SubjectState};
+use crate::detect::run::{Change, Failure};
+use crate::detect::subject::SubjectState;
 use crate::model::{AttemptCount, Cause, Notice, Storm, StormState, Subject, SubjectKind, Timestamp};
 
 /// How many judged attempts are remembered, so that a task listed again is not counted again. The oldest go first;
@@ -23,8 +24,8 @@ const MINUTES_MAX: usize = 100_000;
 
 impl Detector {
     /// Sets the time at which an attempt that has ended is judged, or judges again one that was.
-    pub(in crate::detect) fn look_for_end(&mut self, index: u32, at: Timestamp) {
-        let attempt = &mut self.attempts[index as usize];
+    pub(super) fn look_for_end(&mut self, index: AttemptId, at: Timestamp) {
+        let attempt = &mut self.attempts[index];
         if attempt.outcome.is_some() {
             self.judge_again(index);
             return;
@@ -36,129 +37,122 @@ impl Detector {
         let due = Due {
             at: at.plus(self.settings.slack),
             key: attempt.key,
-            what: DueWhat::Attempt,
-            index,
-            generation: self.attempt_generations[index as usize],
+            what: DueWhat::Attempt(self.attempts.handle(index)),
         };
-        self.due.push(Reverse(due));
+        self.clock.due.push(Reverse(due));
     }
 
-    pub(in crate::detect) fn judge_due(&mut self, due: Due) {
+    pub(super) fn judge_due(&mut self, due: Due) {
         match due.what {
-            DueWhat::Removal => {
-                // Where it has another id by now, it has come back.
-                if self.subject(due.index).is_some_and(|subject| subject.key == due.key) {
-                    self.remove(due.index, due.at);
-                }
+            DueWhat::Removal(index) if self.subjects.get(index).is_some_and(|subject| subject.key == due.key) => {
+                self.remove(index, due.at);
             }
-            DueWhat::Attempt => {
-                if self.attempt_generations[due.index as usize] == due.generation {
-                    self.judge_attempt(due.index);
-                }
-            }
-            DueWhat::Container => self.judge_container(due),
+            DueWhat::Attempt(it) if self.attempts.at(it).is_some() => self.judge_attempt(it.id),
+            DueWhat::Container(it) if self.containers.at(it).is_some() => self.judge_container(it.id, due.at),
+            // It is gone; a service that has another id by now has come back.
+            _ => {}
         }
     }
 
-    pub(in crate::detect) fn judge_attempt(&mut self, index: u32) {
+    pub(super) fn judge_attempt(&mut self, index: AttemptId) {
         let (outcome, subject) = self.outcome(index);
-        self.attempts[index as usize].outcome = Some(outcome);
+        self.attempts[index].outcome = Some(outcome);
         self.count_attempt(index);
-        let Some(state) = self.subject_mut(subject) else { return };
+        let Some(state) = self.subjects.get_mut(subject) else { return };
         if let Some(place) = state.open.iter().position(|open| *open == index) {
             state.open.swap_remove(place);
         }
         state.settled.push_back(index);
         self.waiting.remove(&index);
-        self.settled.push_back((index, self.attempt_generations[index as usize]));
+        self.oldest.settled.push_back(self.attempts.handle(index));
         if outcome != Outcome::Intended {
-            let at = self.attempts[index as usize].ended.unwrap_or(self.now);
+            let at = self.attempts[index].ended.unwrap_or(self.clock.now);
             self.count_minute(subject, at, matches!(outcome, Outcome::Failed { .. }));
         }
         match outcome {
             Outcome::Failed { cause, exit_zero } => self.fail_attempt(index, cause, exit_zero),
             Outcome::Completed | Outcome::Intended => {
-                let created = self.attempts[index as usize].created;
-                if let Some(state) = self.subject_mut(subject) {
+                let created = self.attempts[index].created;
+                if let Some(state) = self.subjects.get_mut(subject) {
                     state.went_otherwise(created);
                 }
             }
         }
-        while self.settled.len() > SETTLED_MAX {
+        while self.oldest.settled.len() > SETTLED_MAX {
             self.forget_settled_attempt();
         }
     }
 
     /// Counts an attempt in its minute.
-    fn count_minute(&mut self, subject: u32, at: Timestamp, has_failed: bool) {
+    fn count_minute(&mut self, subject: SubjectId, at: Timestamp, has_failed: bool) {
         if !self.counts_by_minute(at) {
             return;
         }
         let key = (subject, at.minute());
-        if self.minutes.len() >= MINUTES_MAX && !self.minutes.contains_key(&key) {
+        if self.books.minutes.len() >= MINUTES_MAX && !self.books.minutes.contains_key(&key) {
             self.counters.minutes_dropped += 1;
             return;
         }
-        let count = self.minutes.entry(key).or_default();
+        let count = self.books.minutes.entry(key).or_default();
         count.0 += 1;
         count.1 += u64::from(has_failed);
     }
 
     /// A subject goes: its counts keep its name.
-    pub(in crate::detect) fn resolve_minutes(&mut self, index: u32, subject: &Subject) {
+    pub(super) fn resolve_minutes(&mut self, index: SubjectId, subject: &Subject) {
         let least = Timestamp::from_nanos(i64::MIN);
-        let of: Vec<(u32, Timestamp)> =
-            self.minutes.range((index, least)..).map(|(key, _)| *key).take_while(|key| key.0 == index).collect();
+        let of: Vec<(SubjectId, Timestamp)> =
+            self.books.minutes.range((index, least)..).map(|(key, _)| *key).take_while(|key| key.0 == index).collect();
         for key in of {
-            if let Some((attempts, failed)) = self.minutes.remove(&key)
-                && self.minutes_of_gone.len() < MINUTES_MAX
+            if let Some((attempts, failed)) = self.books.minutes.remove(&key)
+                && self.books.minutes_of_gone.len() < MINUTES_MAX
             {
                 let subject = subject.clone();
-                self.minutes_of_gone.push(AttemptCount { minute: key.1, subject, attempts, failed });
+                self.books.minutes_of_gone.push(AttemptCount { minute: key.1, subject, attempts, failed });
             }
         }
     }
 
     /// A fact came after the judgement: the log's words may better the cause, and a listing may tell that an exit 0
     /// was no end.
-    pub(in crate::detect) fn judge_again(&mut self, index: u32) {
-        let before = self.attempts[index as usize].outcome;
+    pub(super) fn judge_again(&mut self, index: AttemptId) {
+        let before = self.attempts[index].outcome;
         let (after, subject) = self.outcome(index);
         if before == Some(after) {
             return;
         }
         match (before, after) {
             (Some(Outcome::Failed { cause: from, exit_zero }), Outcome::Failed { cause: to, .. }) => {
-                let attempt = &mut self.attempts[index as usize];
+                let attempt = &mut self.attempts[index];
                 attempt.outcome = Some(Outcome::Failed { cause: to, exit_zero });
-                let (at, slot) = (attempt.ended.unwrap_or(self.now), attempt.slot);
-                if let Some(state) = self.subject_mut(subject) {
+                let (at, slot) = (attempt.ended.unwrap_or(self.clock.now), attempt.slot);
+                if let Some(state) = self.subjects.get_mut(subject) {
                     let change = state.correct(at, slot, from, to);
                     self.announce(subject, change);
                 }
             }
             (Some(Outcome::Completed), Outcome::Failed { cause, exit_zero }) => {
-                self.attempts[index as usize].outcome = Some(after);
+                self.attempts[index].outcome = Some(after);
                 self.fail_attempt(index, cause, exit_zero);
             }
             _ => {}
         }
     }
 
-    pub(in crate::detect) fn outcome(&self, index: u32) -> (Outcome, u32) {
-        let attempt = &self.attempts[index as usize];
-        let subject = self.subject(attempt.subject);
+    pub(super) fn outcome(&self, index: AttemptId) -> (Outcome, SubjectId) {
+        let attempt = &self.attempts[index];
+        let subject = self.subjects.get(attempt.subject);
         let policy = subject.and_then(|subject| subject.policy);
-        let ended = attempt.ended.unwrap_or(self.now);
+        let ended = attempt.ended.unwrap_or(self.clock.now);
         let was_ordered = subject.is_some_and(|subject| subject.was_ordered(attempt.created, ended));
         let ran_out_of_memory = subject.is_some_and(|subject| subject.ran_out_of_memory);
         (attempt.judge(policy, ran_out_of_memory, was_ordered), attempt.subject)
     }
 
-    pub(in crate::detect) fn fail_attempt(&mut self, index: u32, cause: Cause, exit_zero: bool) {
-        let attempt = &self.attempts[index as usize];
+    pub(super) fn fail_attempt(&mut self, index: AttemptId, cause: Cause, exit_zero: bool) {
+        let attempt = &self.attempts[index];
         let failure = Failure {
-            at: attempt.ended.unwrap_or(self.now),
+            at: attempt.ended.unwrap_or(self.clock.now),
             created: attempt.created,
             slot: attempt.slot,
             node: attempt.node,
@@ -171,8 +165,8 @@ impl Detector {
     }
 
     /// Where the engine had no words, the exit code is what there is to say.
-    pub(in crate::detect) fn say_exit(&mut self, subject: u32, cause: Cause, exit_code: Option<i32>) {
-        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+    pub(super) fn say_exit(&mut self, subject: SubjectId, cause: Cause, exit_code: Option<i32>) {
+        let Some(state) = self.subjects.get_mut(subject) else { return };
         if state.failing.as_ref().is_some_and(|failing| !failing.detail(cause).is_empty()) {
             return;
         }
@@ -185,16 +179,16 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn fail(&mut self, subject: u32, failure: Failure) {
-        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+    pub(super) fn fail(&mut self, subject: SubjectId, failure: Failure) {
+        let Some(state) = self.subjects.get_mut(subject) else { return };
         let (attempts, containers) = (&self.attempts, &self.containers);
         let is_swarm = state.subject.kind == SubjectKind::SwarmService;
-        let tells_slots = is_swarm && self.lists_tasks;
+        let tells_slots = is_swarm && self.listing.has_tasks;
         let change = state.fail(failure, &self.settings, &self.quotas, tells_slots, |state, since| {
             if is_swarm {
                 return open_since(attempts, state, since);
             }
-            let running = containers.iter().flatten().filter(|container| container.subject == subject);
+            let running = containers.values().filter(|container| container.subject == subject);
             running.filter(|container| container.is_running()).count() as u64
         });
         self.move_hold_down(subject);
@@ -202,29 +196,26 @@ impl Detector {
     }
 
     /// An attempt whose slot is known by now may have been judged without it.
-    pub(in crate::detect) fn learn_slot(&mut self, index: u32) {
-        let attempt = &self.attempts[index as usize];
+    pub(super) fn learn_slot(&mut self, index: AttemptId) {
+        let attempt = &self.attempts[index];
         let (Some(Outcome::Failed { .. }), Some(at)) = (attempt.outcome, attempt.ended) else { return };
         let (subject, slot, attempts) = (attempt.subject, attempt.slot, &self.attempts);
-        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else { return };
+        let Some(state) = self.subjects.get_mut(subject) else { return };
         let open = |state: &SubjectState, since| open_since(attempts, state, since);
         let change = state.learn_slot(at, slot, &self.settings, &self.quotas, open);
         self.move_hold_down(subject);
         self.announce(subject, change);
     }
 
-    pub(in crate::detect) fn judge_container(&mut self, due: Due) {
-        let Some(container) = &mut self.containers[due.index as usize] else { return };
-        if container.generation != due.generation {
-            return;
-        }
+    pub(super) fn judge_container(&mut self, index: ContainerId, at: Timestamp) {
+        let container = &mut self.containers[index];
         let subject = container.subject;
         let mut verdicts = Vec::new();
-        container.settle(due.at.minus(self.settings.slack), &mut |verdict| verdicts.push(verdict));
+        container.settle(at.minus(self.settings.slack), &mut |verdict| verdicts.push(verdict));
         for verdict in verdicts {
             match verdict {
                 Verdict::Attempt { at } => {
-                    if let Some(storm) = self.subject_mut(subject).and_then(SubjectState::storm_mut) {
+                    if let Some(storm) = self.subjects.get_mut(subject).and_then(SubjectState::storm_mut) {
                         storm.count_attempt(at);
                     }
                 }
@@ -234,15 +225,15 @@ impl Detector {
                     let slot = Slot::default();
                     self.fail(
                         subject,
-                        Failure { at, created: started, slot, node: 0, cause, exit_zero: exit_code == 0 },
+                        Failure { at, created: started, slot, node: NodeId::NONE, cause, exit_zero: exit_code == 0 },
                     );
                 }
-                Verdict::Removed => self.drop_container(due.index),
+                Verdict::Removed => self.drop_container(index),
             }
         }
     }
 
-    pub(in crate::detect) fn announce(&mut self, index: u32, change: Change) {
+    pub(super) fn announce(&mut self, index: SubjectId, change: Change) {
         match change {
             Change::None => {}
             Change::Onset => self.announce_onset(index),
@@ -254,10 +245,12 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn announce_onset(&mut self, index: u32) {
+    pub(in crate::detect) fn announce_onset(&mut self, index: SubjectId) {
         self.storming.insert(index);
         let first = self.first_of(index);
-        if let Some(((id, is_whole), episode)) = first.zip(self.subject_mut(index).and_then(SubjectState::storm_mut)) {
+        if let Some(((id, is_whole), episode)) =
+            first.zip(self.subjects.get_mut(index).and_then(SubjectState::storm_mut))
+        {
             (episode.id, episode.is_whole) = (id, is_whole);
         }
         self.move_hold_down(index);
@@ -267,26 +260,26 @@ impl Detector {
     }
 
     /// A subject has another id: if it storms, that is said.
-    pub(in crate::detect) fn announce_move(&mut self, index: u32, from: String) {
+    pub(in crate::detect) fn announce_move(&mut self, index: SubjectId, from: String) {
         if let Some(storm) = self.storm_of(index) {
             self.notify(Notice::Moved { storm: Arc::new(storm), from });
         }
     }
 
     pub(in crate::detect) fn notify(&mut self, notice: Notice) {
-        if self.notices.len() < NOTICES_MAX {
-            self.notices.push_back(notice);
+        if self.said.notices.len() < NOTICES_MAX {
+            self.said.notices.push_back(notice);
         } else {
             self.counters.notices_dropped += 1;
         }
     }
 
-    pub(in crate::detect) fn hold_down_ends(&self, index: u32) -> Option<Timestamp> {
-        self.subject(index)?.hold_down_ends(&self.settings, self.blind_until)
+    pub(super) fn hold_down_ends(&self, index: SubjectId) -> Option<Timestamp> {
+        self.subjects.get(index)?.hold_down_ends(&self.settings, self.clock.blind_until)
     }
 
-    pub(in crate::detect) fn subside_until(&mut self, now: Timestamp) {
-        if now < self.next_subside {
+    pub(super) fn subside_until(&mut self, now: Timestamp) {
+        if now < self.clock.next_subside {
             return;
         }
         let mut next = Timestamp::from_nanos(i64::MAX);
@@ -297,43 +290,43 @@ impl Detector {
                 None => over.push(index),
             }
         }
-        self.next_subside = next;
+        self.clock.next_subside = next;
         for index in over {
             self.end_storm(index);
         }
     }
 
     /// A storming subject has failed: its hold-down is another.
-    fn move_hold_down(&mut self, index: u32) {
+    fn move_hold_down(&mut self, index: SubjectId) {
         if let Some(ends) = self.hold_down_ends(index) {
-            self.next_subside = self.next_subside.min(ends);
+            self.clock.next_subside = self.clock.next_subside.min(ends);
         }
     }
 
     /// A service was removed: its storm is over, unless it comes back under its name within the hold-down.
-    pub(in crate::detect) fn remove(&mut self, index: u32, at: Timestamp) {
-        if let Some(state) = self.subject_mut(index) {
+    pub(super) fn remove(&mut self, index: SubjectId, at: Timestamp) {
+        if let Some(state) = self.subjects.get_mut(index) {
             state.removed = state.removed.or(Some(at));
         }
         self.move_hold_down(index);
     }
 
-    pub(in crate::detect) fn end_storm(&mut self, index: u32) {
+    pub(super) fn end_storm(&mut self, index: SubjectId) {
         if !self.storming.remove(&index) {
             return;
         }
         let storm = self.storm_of(index).map(|storm| Storm {
             state: StormState::Subsided,
-            ended: self.subject(index).and_then(|subject| Some(subject.failing.as_ref()?.last)),
+            ended: self.subjects.get(index).and_then(|subject| Some(subject.failing.as_ref()?.last)),
             ..storm
         });
-        if let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) {
+        if let Some(subject) = self.subjects.get_mut(index) {
             subject.subside(&self.quotas);
         }
         if let Some(storm) = storm {
-            self.ended.push_back(storm.clone());
-            if self.ended.len() > ENDED_MAX {
-                self.ended.pop_front();
+            self.said.ended.push_back(storm.clone());
+            if self.said.ended.len() > ENDED_MAX {
+                self.said.ended.pop_front();
             }
             self.notify(Notice::Subsided(Arc::new(storm)));
         }
@@ -341,6 +334,6 @@ impl Detector {
 }
 
 /// How many attempts of a service that were made at or after a moment are open.
-fn open_since(attempts: &[Attempt], state: &SubjectState, since: Timestamp) -> u64 {
-    state.open.iter().filter(|index| attempts[**index as usize].created >= since).count() as u64
+fn open_since(attempts: &Attempts, state: &SubjectState, since: Timestamp) -> u64 {
+    state.open.iter().filter(|index| attempts[**index].created >= since).count() as u64
 }

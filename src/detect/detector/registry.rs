@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::Detector;
+use crate::detect::arena::NodeId;
 use crate::detect::incident::{Fault, Refused, SERVICES_MIN};
 use crate::detect::subject::cut;
 use crate::model::{Cause, Finding, FindingKind, RegistryReport, StormState, Subject, SubjectKind, Timestamp};
@@ -19,13 +20,14 @@ const OWN_REQUESTS_MIN: u64 = 60;
 impl Detector {
     /// Whether registries fail, or have had enough, at `now`.
     pub(in crate::detect) fn registry_findings(&self, now: Timestamp) -> Vec<Finding> {
-        let found = self.incidents.faults(now).filter_map(|(registry, fault)| self.finding(registry, &fault));
+        let found = self.books.incidents.faults(now).filter_map(|(registry, fault)| self.finding(registry, &fault));
         found.collect()
     }
 
     /// What each registry was asked by storms and others, those that were asked most first.
     pub fn registries(&self) -> Vec<RegistryReport> {
         let mut reports: Vec<RegistryReport> = self
+            .books
             .meter
             .totals()
             .filter(|(registry, ..)| !registry.is_empty())
@@ -38,12 +40,12 @@ impl Detector {
     /// Per registry the services that would not come back on a node that is known to lack their image, while the
     /// registry refuses it: how many, and the names of the first `max`. A node that takes no tasks needs none.
     pub fn without_image(&self, max: usize) -> BTreeMap<&str, (u64, Vec<String>)> {
-        let is_active = |node: u32| self.nodes[node as usize].is_active;
+        let is_active = |node: NodeId| self.nodes[node].is_active;
         let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for state in self.subjects.iter().flatten() {
+        for state in self.subjects.values() {
             let is_used = !(state.open.is_empty() && state.settled.is_empty());
             let is_service = state.subject.kind == SubjectKind::SwarmService;
-            if is_service && is_used && self.account.is_lacking(state.image_key, is_active) {
+            if is_service && is_used && self.books.account.is_lacking(state.image_key, is_active) {
                 lacking.entry(state.registry()).or_default().push(&state.subject.name);
             }
         }
@@ -59,7 +61,7 @@ impl Detector {
         (registry, pulls, requests, (peak, peak_at)): (&str, u64, u64, (u64, Timestamp)),
     ) -> RegistryReport {
         let of_registry = || self.ongoing().filter(|storm| storm.registry == registry && storm.pulls);
-        let refused = self.incidents.refused(registry);
+        let refused = self.books.incidents.refused(registry);
         let storms = self.storms().into_iter().filter(|storm| storm.registry == registry && storm.pulls);
         let detected = storms.map(|storm| storm.detected).min();
         RegistryReport {
@@ -79,7 +81,7 @@ impl Detector {
 
     fn finding(&self, registry: &str, fault: &Fault) -> Option<Finding> {
         let subjects: Vec<&Subject> =
-            fault.subjects.iter().filter_map(|index| Some(&self.subject(*index)?.subject)).collect();
+            fault.subjects.iter().filter_map(|index| Some(&self.subjects.get(*index)?.subject)).collect();
         let is_own = fault.cause.is_too_many() && self.has_spent(registry);
         let are_many = subjects.len() >= SERVICES_MIN && unrelated(subjects.iter().copied()) > 1;
         // What one node cannot reach may be the node's own fault, where there are others.
@@ -97,7 +99,7 @@ impl Detector {
             kind,
             subject: Subject::registry(registry),
             cause: fault.cause,
-            since: self.incidents.refused(registry).filter(|_| is_own).map_or(fault.since, |refused| refused.at),
+            since: self.books.incidents.refused(registry).filter(|_| is_own).map_or(fault.since, |refused| refused.at),
             tasks: fault.tasks,
             detail: self.evidence(registry, fault, &names, kind),
             nodes,
@@ -106,7 +108,7 @@ impl Detector {
 
     /// Whether what this Swarm asked is what the registry has had enough of.
     fn has_spent(&self, registry: &str) -> bool {
-        let Some(Refused { asked: (pulls, requests), cause, .. }) = self.incidents.refused(registry) else {
+        let Some(Refused { asked: (pulls, requests), cause, .. }) = self.books.incidents.refused(registry) else {
             return false;
         };
         let terms = self.settings.registries.terms(registry);
@@ -119,9 +121,9 @@ impl Detector {
     }
 
     /// Pulls of the window and requests of the last minute that a registry was asked up to now.
-    pub(in crate::detect) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
+    pub(super) fn asked_of(&self, registry: &str, now: Timestamp) -> (u64, u64) {
         let window = self.settings.registries.terms(registry).pulls.map(|(_, window)| window);
-        self.meter.asked(registry, window, now)
+        self.books.meter.asked(registry, window, now)
     }
 
     fn evidence(&self, registry: &str, fault: &Fault, names: &[&str], kind: FindingKind) -> String {
@@ -129,10 +131,10 @@ impl Detector {
         let services = if names.len() == 1 { "1 service".to_owned() } else { format!("{} services", names.len()) };
         let _ = write!(text, "{services} cannot pull: {}", listed(names));
         if kind == FindingKind::BudgetSpent {
-            let requests = self.incidents.refused(registry).map_or(0, |refused| refused.asked.1);
+            let requests = self.books.incidents.refused(registry).map_or(0, |refused| refused.asked.1);
             let _ = write!(text, "; this Swarm asked {requests} times in the minute before it was refused");
         }
-        let said = fault.subjects.iter().filter_map(|index| self.subject(*index)?.failing.as_ref());
+        let said = fault.subjects.iter().filter_map(|index| self.subjects.get(*index)?.failing.as_ref());
         if let Some(said) = said.map(|failing| failing.detail(fault.cause)).find(|said| !said.is_empty()) {
             let _ = write!(text, "; {said}");
         }

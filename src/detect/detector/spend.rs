@@ -6,6 +6,7 @@
 use super::Detector;
 use crate::budget::{Engine, Pulled, requests};
 use crate::detect::account::{Asked, CountKey, EarlyPull, ImageKey, Unpriced};
+use crate::detect::arena::{AttemptId, NodeId, SubjectId};
 use crate::detect::cause::{classify_pull, is_intent};
 use crate::detect::subject::UNPRICED_MAX;
 use crate::model::{Basis, Cause, ImageRef, LogFact, Requests, Spend, SpendCount, Spender, Subject, Timestamp};
@@ -17,30 +18,30 @@ impl Detector {
     /// Says whose events and log lines an origin's are. Without it that is learnt from the first that name a node.
     pub fn place(&mut self, origin: u16, node_id: &str) {
         let node = self.node(node_id);
-        self.account.place(origin, node);
+        self.books.account.place(origin, node);
     }
 
     /// How a node pulls, which its version does not quite tell.
     pub fn set_store(&mut self, node_id: &str, store: Engine) {
-        let node = self.node(node_id) as usize;
-        if node > 0 {
+        let node = self.node(node_id);
+        if node.is_known() {
             self.nodes[node].store = Some(store);
         }
     }
 
     /// How an origin is called: where a node has that name, it is the node's.
     pub fn name_origin(&mut self, origin: u16, name: &str) {
-        self.account.name(origin, name);
-        let named = self.nodes.iter().position(|node| !name.is_empty() && *node.hostname == *name);
-        if let Some(node) = named.and_then(|node| u32::try_from(node).ok()) {
-            self.account.place(origin, node);
+        self.books.account.name(origin, name);
+        let named = self.nodes.iter().find(|(_, node)| !name.is_empty() && *node.hostname == *name);
+        if let Some((node, _)) = named {
+            self.books.account.place(origin, node);
         }
     }
 
     /// The images of an origin's node are listed from now on, as they were when the listing began: what is pulled and was
     /// not among them is fetched.
     pub fn begin_images(&mut self, origin: u16, began: Timestamp) {
-        self.account.begin_images(origin, began);
+        self.books.account.begin_images(origin, began);
     }
 
     /// Takes out what was asked in each minute ([`Settings::by_minute`](crate::detect::Settings::by_minute)), `max` counts
@@ -48,11 +49,11 @@ impl Detector {
     pub fn drain_spend(&mut self, max: usize) -> Vec<SpendCount> {
         let mut counts = Vec::new();
         while counts.len() < max {
-            if let Some(count) = self.account.next_resolved() {
+            if let Some(count) = self.books.account.next_resolved() {
                 counts.push(count);
-            } else if let Some((key, spend)) = self.account.next_count() {
+            } else if let Some((key, spend)) = self.books.account.next_count() {
                 counts.extend(self.resolve_count(key, spend));
-            } else if let Some(((registry, minute, node), spend)) = self.account.next_of_nobody() {
+            } else if let Some(((registry, minute, node), spend)) = self.books.account.next_of_nobody() {
                 let (subject, node) = (Subject::nobody(), self.node_name(node));
                 let (registry, deployed) = (registry.into(), Timestamp::default());
                 counts.push(SpendCount { minute, subject, registry, node, deployed, spend });
@@ -64,22 +65,22 @@ impl Detector {
     }
 
     /// A subject goes: what it has asked keeps its name.
-    pub(in crate::detect) fn resolve_counts(&mut self, index: u32) {
-        for (key, spend) in self.account.counts_of(index) {
+    pub(super) fn resolve_counts(&mut self, index: SubjectId) {
+        for (key, spend) in self.books.account.counts_of(index) {
             let count = self.resolve_count(key, spend);
-            count.into_iter().for_each(|count| self.account.resolve(count));
+            count.into_iter().for_each(|count| self.books.account.resolve(count));
         }
     }
 
     fn resolve_count(&self, (index, minute, node, deployed): CountKey, spend: Spend) -> Option<SpendCount> {
-        let state = self.subject(index)?;
+        let state = self.subjects.get(index)?;
         let (subject, registry) = (state.subject.clone(), state.registry().to_owned());
         Some(SpendCount { minute, subject, registry, node: self.node_name(node), deployed, spend })
     }
 
     /// What every subject has asked, those that asked most first.
     pub fn spenders(&self) -> Vec<Spender> {
-        let subjects = self.subjects.iter().flatten();
+        let subjects = self.subjects.values();
         let spenders = subjects.filter_map(|state| {
             let spend = state.spent.total.since(Default::default());
             (!spend.is_nothing()).then(|| Spender {
@@ -95,37 +96,37 @@ impl Detector {
     }
 
     /// An image of a node's listing.
-    pub(in crate::detect) fn take_image(&mut self, origin: u16, id: &str, references: &[impl AsRef<str>]) {
-        self.account.has_images(origin);
+    pub(super) fn take_image(&mut self, origin: u16, id: &str, references: &[impl AsRef<str>]) {
+        self.books.account.has_images(origin);
         for reference in references {
             if let Ok(image) = ImageRef::parse(reference.as_ref()) {
-                self.account.add_image(origin, &image, Timestamp::from_nanos(i64::MIN));
-                self.account.identify(origin, id, &image);
+                self.books.account.add_image(origin, &image, Timestamp::from_nanos(i64::MIN));
+                self.books.account.identify(origin, id, &image);
             }
         }
     }
 
-    pub(in crate::detect) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
+    pub(super) fn take_pull(&mut self, at: Timestamp, origin: u16, reference: &str) {
         let Ok(image) = ImageRef::parse(reference) else { return };
-        if !self.account.is_news(at, origin, ImageKey::of(&image)) {
+        if !self.books.account.is_news(at, origin, ImageKey::of(&image)) {
             return;
         }
         let pulled = self.outcome_of_pull(at, origin, &image);
-        let asked = self.price(at, self.account.node_of(origin), &image, pulled, Basis::Measured);
+        let asked = self.price(at, self.books.account.node_of(origin), &image, pulled, Basis::Measured);
         self.count_at(image.registry, &asked);
         let key = ImageKey::of(&image);
         match self.who_lacks(key) {
             Some(index) => self.charge_pull(index, &asked),
             None => {
                 let pull = EarlyPull { image: key, registry: image.registry.into(), asked };
-                self.account.keep(pull).into_iter().for_each(|pull| self.charge_nobody(&pull));
+                self.books.account.keep(pull).into_iter().for_each(|pull| self.charge_nobody(&pull));
             }
         }
     }
 
     /// The image of a subject may have changed.
-    pub(in crate::detect) fn follow_image(&mut self, index: u32) {
-        let Some(state) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+    pub(super) fn follow_image(&mut self, index: SubjectId) {
+        let Some(state) = self.subjects.get_mut(index) else { return };
         if !std::mem::take(&mut state.is_image_new) {
             return;
         }
@@ -135,23 +136,24 @@ impl Detector {
         if key == old {
             return;
         }
-        self.account.want(index, old, key);
-        for pull in self.account.take_early(key) {
+        self.books.account.want(index, old, key);
+        for pull in self.books.account.take_early(key) {
             self.charge_pull(index, &pull.asked);
         }
-        let unpriced = self.subject_mut(index).map(|state| std::mem::take(&mut state.unpriced)).unwrap_or_default();
+        let unpriced =
+            self.subjects.get_mut(index).map(|state| std::mem::take(&mut state.unpriced)).unwrap_or_default();
         unpriced.into_iter().for_each(|asked| self.count(index, asked));
     }
 
     /// A new specification was deployed: a client that resolved its tag asked for the digest (`service create` and
     /// `stack deploy` do by default, on the manager).
-    pub(in crate::detect) fn count_resolution(&mut self, index: u32, at: Timestamp) {
-        let Some(state) = self.subject(index) else { return };
+    pub(super) fn count_resolution(&mut self, index: SubjectId, at: Timestamp) {
+        let Some(state) = self.subjects.get(index) else { return };
         let Ok(image) = ImageRef::parse(&state.image) else { return };
         // Who writes a digest by hand seldom writes the tag too.
         if image.digest.is_none() || image.tag.is_none() {
             let is_new = image.digest.is_none();
-            self.subject_mut(index).into_iter().for_each(|state| state.is_new = is_new);
+            self.subjects.get_mut(index).into_iter().for_each(|state| state.is_new = is_new);
             return;
         }
         let terms = self.settings.registries.terms(image.registry);
@@ -159,7 +161,7 @@ impl Detector {
         // By its tag.
         let kinds = requests(Engine::Graph, terms.authentication, false, fetched);
         let kinds = if terms.has_indexes { Requests { blobs: 0, ..kinds } } else { kinds };
-        let asked = Asked { at, node: 0, spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
+        let asked = Asked { at, node: NodeId::NONE, spend: Spend::of(kinds, kinds.manifest_gets, Basis::Assumed) };
         let registry = image.registry.to_owned();
         self.count_at(&registry, &asked);
         self.charge(index, &asked);
@@ -167,40 +169,40 @@ impl Detector {
 
     /// The first pull of a new service failed: a client that resolved its tag, as `service create` and `stack deploy` do
     /// by default, was refused before it.
-    fn count_refused_resolution(&mut self, index: u32, at: Timestamp, pulled: Pulled) {
-        let Some(state) = self.subject_mut(index) else { return };
+    fn count_refused_resolution(&mut self, index: SubjectId, at: Timestamp, pulled: Pulled) {
+        let Some(state) = self.subjects.get_mut(index) else { return };
         if !std::mem::take(&mut state.is_new) {
             return;
         }
         let image = state.image.clone();
         let Ok(image) = ImageRef::parse(&image) else { return };
-        let asked = self.price(at, 0, &image, pulled, Basis::Assumed);
+        let asked = self.price(at, NodeId::NONE, &image, pulled, Basis::Assumed);
         self.count_at(image.registry, &asked);
         self.charge(index, &asked);
     }
 
     /// A pull failed, as dockerd's log says.
-    pub(in crate::detect) fn count_failed_pull(&mut self, index: u32, at: Timestamp, fact: &LogFact<'_>) {
-        let attempt = &self.attempts[index as usize];
+    pub(super) fn count_failed_pull(&mut self, index: AttemptId, at: Timestamp, fact: &LogFact<'_>) {
+        let attempt = &self.attempts[index];
         let (subject, node) = (attempt.subject, attempt.node);
-        if attempt.facts.accounted {
+        if attempt.is_accounted {
             return;
         }
-        self.attempts[index as usize].facts.accounted = true;
+        self.attempts[index].is_accounted = true;
         let cause = classify_pull(&fact.error);
         let pulled = failed_pull(cause, &fact.error);
         self.count(subject, Unpriced { at, node, pulled, basis: Basis::Measured, cause: Some(cause) });
     }
 
     /// An attempt is known to have asked, or not to have; what its node told by itself is counted already.
-    pub(in crate::detect) fn count_attempt(&mut self, index: u32) {
-        let attempt = &self.attempts[index as usize];
-        if attempt.facts.accounted {
+    pub(super) fn count_attempt(&mut self, index: AttemptId) {
+        let attempt = &self.attempts[index];
+        if attempt.is_accounted {
             return;
         }
-        let Some(state) = self.subject(attempt.subject) else { return };
+        let Some(state) = self.subjects.get(attempt.subject) else { return };
         let cause = attempt.failed_pull();
-        let has_asked = attempt.has_prepared() && attempt.node != 0;
+        let has_asked = attempt.has_prepared() && attempt.node.is_known();
         let mut of_registry = None;
         let pulled = match cause {
             Some(cause) => {
@@ -210,32 +212,32 @@ impl Detector {
                 of_registry = Some(cause);
                 Some(failed_pull(cause, text))
             }
-            None if !has_asked || self.account.is_heard(attempt.node, attempt.created) => None,
+            None if !has_asked || self.books.account.is_heard(attempt.node, attempt.created) => None,
             None if ImageRef::parse(&state.image).is_ok_and(|image| image.is_pinned()) => None,
             None => Some(Pulled::Unchanged),
         };
         let basis = if attempt.pull_cause.is_some() { Basis::Measured } else { Basis::Derived };
         let (subject, node) = (attempt.subject, attempt.node);
-        let at = attempt.ended.unwrap_or(attempt.created).min(self.now.max(attempt.created));
-        self.attempts[index as usize].facts.accounted = true;
+        let at = attempt.ended.unwrap_or(attempt.created).min(self.clock.now.max(attempt.created));
+        self.attempts[index].is_accounted = true;
         if let Some(pulled) = pulled {
             self.count(subject, Unpriced { at, node, pulled, basis, cause: of_registry });
         }
     }
 
-    fn note_failed_pull(&mut self, subject: u32, at: Timestamp, node: u32, cause: Cause) {
-        let Some(state) = self.subject(subject).filter(|_| cause.is_of_registry()) else { return };
+    fn note_failed_pull(&mut self, subject: SubjectId, at: Timestamp, node: NodeId, cause: Cause) {
+        let Some(state) = self.subjects.get(subject).filter(|_| cause.is_of_registry()) else { return };
         let registry = state.registry().to_owned();
-        self.incidents.failed(&registry, at, subject, node, cause);
+        self.books.incidents.failed(&registry, at, subject, node, cause);
         if cause.is_too_many() {
             let asked = self.asked_of(&registry, at);
-            self.incidents.refused_now(&registry, at, cause, || asked);
+            self.books.incidents.refused_now(&registry, at, cause, || asked);
         }
     }
 
     /// The pulls that nobody has wanted for long are nobody's; all that wait, where there is no `now`.
-    pub(in crate::detect) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
-        for pull in self.account.take_unwanted(now) {
+    pub(super) fn pass_unwanted(&mut self, now: Option<Timestamp>) {
+        for pull in self.books.account.take_unwanted(now) {
             self.charge_nobody(&pull);
         }
     }
@@ -246,13 +248,13 @@ impl Detector {
     }
 
     /// Of the subjects that want an image, the one whose attempts have the fewest pulls.
-    fn who_lacks(&self, image: ImageKey) -> Option<u32> {
-        let lack = |index: &u32| self.subject(*index).map_or(i64::MIN, |state| state.pulls_lacking);
-        self.account.who_wants(image).max_by_key(|index| (lack(index), std::cmp::Reverse(*index)))
+    fn who_lacks(&self, image: ImageKey) -> Option<SubjectId> {
+        let lack = |index: &SubjectId| self.subjects.get(*index).map_or(i64::MIN, |state| state.pulls_lacking);
+        self.books.account.who_wants(image).max_by_key(|index| (lack(index), std::cmp::Reverse(*index)))
     }
 
-    fn charge_pull(&mut self, index: u32, asked: &Asked) {
-        if let Some(state) = self.subject_mut(index) {
+    fn charge_pull(&mut self, index: SubjectId, asked: &Asked) {
+        if let Some(state) = self.subjects.get_mut(index) {
             state.pulls_lacking -= 1;
             // Nobody was refused.
             state.is_new = false;
@@ -267,17 +269,17 @@ impl Detector {
             return;
         }
         let (registry, minute) = (&pull.registry, at.minute());
-        if let Some(subject) = self.account.who_wanted(pull.image, at) {
+        if let Some(subject) = self.books.account.who_wanted(pull.image, at) {
             let (node, deployed, registry) = (self.node_name(node), Timestamp::default(), registry.to_string());
-            self.account.resolve(SpendCount { minute, subject, registry, node, deployed, spend });
+            self.books.account.resolve(SpendCount { minute, subject, registry, node, deployed, spend });
         } else {
-            self.account.count_nobodys(registry, minute, node, &spend);
+            self.books.account.count_nobodys(registry, minute, node, &spend);
         }
     }
 
     /// What an `image pull` event stands for: it comes too when the image was up to date.
     fn outcome_of_pull(&mut self, at: Timestamp, origin: u16, image: &ImageRef<'_>) -> Pulled {
-        if self.account.pulled(origin, at, image) {
+        if self.books.account.pulled(origin, at, image) {
             let is_index = self.settings.registries.terms(image.registry).has_indexes;
             Pulled::Fetched { is_index, layers: LAYERS }
         } else {
@@ -286,8 +288,8 @@ impl Detector {
     }
 
     /// Prices what an attempt asked, and charges its subject with it; once its image is known.
-    fn count(&mut self, index: u32, asked: Unpriced) {
-        let Some(state) = self.subject_mut(index) else { return };
+    fn count(&mut self, index: SubjectId, asked: Unpriced) {
+        let Some(state) = self.subjects.get_mut(index) else { return };
         if state.image.is_empty() && state.unpriced.len() < UNPRICED_MAX {
             state.unpriced.push(asked);
             return;
@@ -306,8 +308,8 @@ impl Detector {
         self.charge(index, &asked);
     }
 
-    fn price(&self, at: Timestamp, node: u32, image: &ImageRef<'_>, pulled: Pulled, basis: Basis) -> Asked {
-        let of = &self.nodes[node as usize];
+    fn price(&self, at: Timestamp, node: NodeId, image: &ImageRef<'_>, pulled: Pulled, basis: Basis) -> Asked {
+        let of = &self.nodes[node];
         let engine = of.store.or_else(|| Engine::of_version(&of.engine)).unwrap_or(Engine::Graph);
         let authentication = self.settings.registries.terms(image.registry).authentication;
         let kinds = requests(engine, authentication, image.is_pinned(), pulled);
@@ -317,22 +319,22 @@ impl Detector {
     }
 
     fn count_at(&mut self, registry: &str, asked: &Asked) {
-        if !asked.spend.is_nothing() && asked.at >= self.counted_from {
-            self.meter.add(asked.at.minute(), registry, asked.spend.pulls, asked.spend.requests);
+        if !asked.spend.is_nothing() && asked.at >= self.books.counted_from {
+            self.books.meter.add(asked.at.minute(), registry, asked.spend.pulls, asked.spend.requests);
         }
     }
 
-    fn charge(&mut self, index: u32, asked: &Asked) {
-        let Some(state) = self.subject_mut(index) else { return };
+    fn charge(&mut self, index: SubjectId, asked: &Asked) {
+        let Some(state) = self.subjects.get_mut(index) else { return };
         state.spent.add(asked.at, &asked.spend);
         let deployed = state.deployed;
         if self.counts_by_minute(asked.at) && !asked.spend.is_nothing() {
-            self.account.count((index, asked.at.minute(), asked.node, deployed), &asked.spend);
+            self.books.account.count((index, asked.at.minute(), asked.node, deployed), &asked.spend);
         }
     }
 
-    pub(in crate::detect) fn counts_by_minute(&self, at: Timestamp) -> bool {
-        self.settings.by_minute && at >= self.counted_from
+    pub(super) fn counts_by_minute(&self, at: Timestamp) -> bool {
+        self.settings.by_minute && at >= self.books.counted_from
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Detector, Left, NodeName};
-use crate::detect::attempt::Attempt;
+use super::Detector;
+use super::parts::Left;
+use crate::detect::arena::{AttemptId, ContainerId, Handle, NodeId, SubjectId};
+use crate::detect::attempt::{Attempt, Attempts};
 use crate::detect::container::PlainContainer;
 use crate::detect::key::{Key, Slot};
+use crate::detect::node::Node;
 use crate::detect::subject::SubjectState;
 use crate::model::{Owner, Subject, SubjectKind, Timestamp, fnv_64};
 
@@ -26,132 +29,91 @@ const FORGET_PART: usize = 16;
 pub(in crate::detect) const FORMER_MAX: usize = 8;
 
 impl Detector {
-    pub(in crate::detect) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> u32 {
-        if self.container_index.len() >= CONTAINERS_MAX {
+    pub(super) fn new_container(&mut self, key: Key, owner: &Owner<'_>, image: &str, at: Timestamp) -> ContainerId {
+        if self.containers.len() >= CONTAINERS_MAX {
             self.forget_containers();
         }
         let Subject { kind, id, stack, .. } = owner.subject();
         let subject = self.subject_index_of(kind, &id, at);
         self.set_image(subject, image);
-        if let Some(subject) = self.subject_mut(subject) {
+        if let Some(subject) = self.subjects.get_mut(subject) {
             subject.containers += 1;
             if subject.subject.stack.is_none() {
                 subject.subject.stack = stack;
             }
         }
-        self.generation += 1;
-        let container = PlainContainer::new(key, subject, self.generation, kind == SubjectKind::EcsFamily, at);
-        let index = match self.free_containers.pop() {
-            Some(index) => index,
-            None => {
-                self.containers.push(None);
-                last_index(&self.containers)
-            }
-        };
-        self.containers[index as usize] = Some(container);
-        self.container_index.insert(key, index);
-        index
+        self.containers.insert(PlainContainer::new(key, subject, kind == SubjectKind::EcsFamily, at))
     }
 
-    pub(in crate::detect) fn new_attempt(
+    pub(super) fn new_attempt(
         &mut self,
         key: Key,
-        subject: u32,
+        subject: SubjectId,
         slot: Slot,
-        node: u32,
+        node: NodeId,
         created: Timestamp,
-    ) -> u32 {
-        while self.attempt_index.len() >= OPEN_MAX {
+    ) -> AttemptId {
+        while self.attempts.len() >= OPEN_MAX {
             self.forget_open_attempt();
         }
         let attempt = Attempt { key, subject, slot, node, created, ..Attempt::default() };
-        let index = match self.free_attempts.pop() {
-            Some(index) => {
-                self.attempts[index as usize] = attempt;
-                index
-            }
-            None => {
-                grow(&mut self.attempts);
-                self.attempts.push(attempt);
-                self.attempt_generations.push(0);
-                last_index(&self.attempts)
-            }
-        };
-        self.attempt_index.insert(key, index);
-        let is_of_heard_node = self.account.is_placed(node);
-        if let Some(subject) = self.subject_mut(subject) {
+        let index = self.attempts.insert(attempt);
+        let is_of_heard_node = self.books.account.is_placed(node);
+        if let Some(subject) = self.subjects.get_mut(subject) {
             subject.pulls_lacking += i64::from(is_of_heard_node);
             subject.open.push(index);
             if let Some(storm) = subject.storm_mut() {
                 storm.count_attempt(created);
             }
         }
-        self.open.push_back((index, self.attempt_generations[index as usize]));
-        if self.open.len() > 2 * OPEN_MAX {
-            self.forget_closed();
+        self.oldest.open.push_back(self.attempts.handle(index));
+        if self.oldest.open.len() > 2 * OPEN_MAX {
+            self.oldest.open.retain(|handle| is_open(&self.attempts, *handle));
         }
         index
     }
 
-    pub(in crate::detect) fn subject(&self, index: u32) -> Option<&SubjectState> {
-        self.subjects.get(index as usize)?.as_ref()
-    }
-
-    pub(in crate::detect) fn subject_mut(&mut self, index: u32) -> Option<&mut SubjectState> {
-        self.subjects.get_mut(index as usize)?.as_mut()
-    }
-
-    pub(in crate::detect) fn service(&mut self, id: &str, at: Timestamp) -> u32 {
+    pub(super) fn service(&mut self, id: &str, at: Timestamp) -> SubjectId {
         self.subject_index_of(SubjectKind::SwarmService, id, at)
     }
 
-    pub(in crate::detect) fn subject_index_of(&mut self, kind: SubjectKind, id: &str, at: Timestamp) -> u32 {
+    pub(super) fn subject_index_of(&mut self, kind: SubjectKind, id: &str, at: Timestamp) -> SubjectId {
         let key = Key::new(id);
-        if let Some(index) = self.subject_index.get(&(kind, key)) {
-            let index = *index;
-            if let Some(subject) = self.subject_mut(index) {
+        if let Some(index) = self.subjects.find((kind, key)) {
+            if let Some(subject) = self.subjects.get_mut(index) {
                 subject.last_seen = subject.last_seen.max(at);
             }
             return index;
         }
-        if self.subject_index.len() >= self.settings.subjects_max {
+        if self.subjects.len() >= self.settings.subjects_max {
             self.forget_subjects();
         }
         let subject = Subject { kind, name: id.to_owned(), id: id.to_owned(), stack: None };
         let mut state = SubjectState::new(subject, key, at);
-        if let Some((subject, image)) = self.account.recall(key).filter(|(subject, _)| subject.kind == kind) {
+        if let Some((subject, image)) = self.books.account.recall(key).filter(|(subject, _)| subject.kind == kind) {
             (state.subject, state.image, state.is_image_new) = (subject, image, true);
         }
-        let index = match self.free_subjects.pop() {
-            Some(index) => index,
-            None => {
-                grow(&mut self.subjects);
-                self.subjects.push(None);
-                last_index(&self.subjects)
-            }
-        };
-        self.subjects[index as usize] = Some(state);
-        self.subject_index.insert((kind, key), index);
+        let index = self.subjects.insert(state);
         self.follow_image(index);
         index
     }
 
     /// A service has this name. Where another has had it, that one was removed and this is its successor: Swarm has one
     /// service of a name. Returns the subject that it is from now on.
-    pub(in crate::detect) fn name_service(&mut self, index: u32, name: &str, stack: Option<&str>) -> u32 {
+    pub(super) fn name_service(&mut self, index: SubjectId, name: &str, stack: Option<&str>) -> SubjectId {
         let mut index = index;
-        if !name.is_empty() && self.subject(index).is_some_and(|state| state.subject.name != name) {
+        if !name.is_empty() && self.subjects.get(index).is_some_and(|state| state.subject.name != name) {
             let hash = fnv_64([name.as_bytes()]);
-            let known = self.name_index.get(&hash).copied();
-            let known = known.filter(|known| self.subject(*known).is_some_and(|state| state.subject.name == name));
+            let known = self.names.get(&hash).copied();
+            let known = known.filter(|known| self.subjects.get(*known).is_some_and(|state| state.subject.name == name));
             if known.is_some() {
                 // Under the name that it had: the storm of that name is another.
                 self.end_storm(index);
             }
-            let Some(state) = self.subject_mut(index) else { return index };
+            let Some(state) = self.subjects.get_mut(index) else { return index };
             let before = fnv_64([std::mem::replace(&mut state.subject.name, name.to_owned()).as_bytes()]);
-            if self.name_index.get(&before) == Some(&index) {
-                self.name_index.remove(&before);
+            if self.names.get(&before) == Some(&index) {
+                self.names.remove(&before);
             }
             match known {
                 Some(known) => {
@@ -159,12 +121,12 @@ impl Detector {
                     index = known;
                 }
                 None => {
-                    self.name_index.insert(hash, index);
+                    self.names.insert(hash, index);
                 }
             }
         }
         if let Some(stack) = stack
-            && let Some(state) = self.subject_mut(index)
+            && let Some(state) = self.subjects.get_mut(index)
             && state.subject.stack.as_deref() != Some(stack)
         {
             state.subject.stack = Some(stack.to_owned());
@@ -175,62 +137,56 @@ impl Detector {
     /// Two services of one name: one was removed, and the other came after it. What is known by either id is one
     /// subject's. What is heard of the new one before the known one was deployed is the past of that name, as a daemon
     /// remembers it for squall's start.
-    fn join(&mut self, known: u32, new: u32) {
+    fn join(&mut self, known: SubjectId, new: SubjectId) {
         let is_past = self
-            .subject(new)
-            .zip(self.subject(known))
+            .subjects
+            .get(new)
+            .zip(self.subjects.get(known))
             .is_some_and(|(new, known)| new.listed < known.listed && new.last_seen < known.deployed);
         let never = Timestamp::from_nanos(i64::MIN);
         let was_listed = |state: &SubjectState| state.listed > never;
-        if self.listing > never && !is_past && !self.subject(known).is_some_and(was_listed) {
+        if self.listing.services > never && !is_past && !self.subjects.get(known).is_some_and(was_listed) {
             // It was gone before squall started: its failures prove nothing against the one that is there.
             self.end_storm(known);
-            let quotas = &self.quotas;
-            if let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) {
-                let seen = state.last_seen;
-                state.begin_account(seen, quotas);
+            if let Some(state) = self.subjects.get_mut(known) {
+                state.begin_account(state.last_seen, &self.quotas);
             }
         }
         self.resolve_counts(new);
-        let Some(later) = self.subjects[new as usize].take() else { return };
+        let Some(later) = self.subjects.remove(new) else { return };
         self.resolve_minutes(new, &later.subject);
-        self.account.want(new, later.image_key, Default::default());
-        self.incidents.forget(new);
-        self.free_subjects.push(new);
-        self.subject_index.insert((later.subject.kind, later.key), known);
+        self.books.account.want(new, later.image_key, Default::default());
+        self.books.incidents.forget(new);
+        self.subjects.add_key((later.subject.kind, later.key), known);
         for attempt in later.open.iter().chain(&later.settled) {
-            self.attempts[*attempt as usize].subject = known;
+            self.attempts[*attempt].subject = known;
         }
-        let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) else { return };
+        let Some(state) = self.subjects.get_mut(known) else { return };
         let former = state.subject.id.clone();
-        let forgotten =
-            if is_past { state.preceded_by(&later, FORMER_MAX) } else { state.succeeded_by(&later, FORMER_MAX) };
-        if let Some(key) = forgotten {
-            self.subject_index.remove(&(later.subject.kind, key));
-        }
-        if is_past {
-            let quotas = &self.quotas;
-            if let Some(state) = self.subjects.get_mut(known as usize).and_then(Option::as_mut) {
-                // Attempts of the one before prove nothing against this one.
-                let deployed = state.deployed;
-                state.begin_account(deployed, quotas);
+        let forgotten = if is_past {
+            // Attempts of the one before prove nothing against this one.
+            state.begin_account(state.deployed, &self.quotas);
+            state.take_in(later.key, &later, FORMER_MAX)
+        } else {
+            for (cause, text) in later.failing.iter().flat_map(|failing| &failing.details) {
+                state.say(&self.quotas, *cause, text);
             }
-            return;
+            state.succeeded_by(&later, FORMER_MAX)
+        };
+        if let Some(key) = forgotten {
+            self.subjects.remove_key((later.subject.kind, key));
         }
-        let failing = later.failing;
-        for (cause, text) in failing.iter().flat_map(|failing| &failing.details) {
-            state.say(&self.quotas, *cause, text);
-        }
-        self.announce_move(known, former);
-        self.set_image(known, &later.image);
-        let Some(failing) = failing else { return };
-        for failure in failing.recent {
-            self.fail(known, failure);
+        if !is_past {
+            self.announce_move(known, former);
+            self.set_image(known, &later.image);
+            for failure in later.failing.into_iter().flat_map(|failing| failing.recent) {
+                self.fail(known, failure);
+            }
         }
     }
 
-    pub(in crate::detect) fn set_image(&mut self, index: u32, image: &str) {
-        if let Some(state) = self.subject_mut(index)
+    pub(super) fn set_image(&mut self, index: SubjectId, image: &str) {
+        if let Some(state) = self.subjects.get_mut(index)
             && !image.is_empty()
             && *state.image != *image
         {
@@ -240,33 +196,22 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn node(&mut self, id: &str) -> u32 {
-        if id.is_empty() {
-            return 0;
-        }
+    pub(in crate::detect) fn node(&mut self, id: &str) -> NodeId {
         let key = Key::new(id);
-        if let Some(index) = self.node_index.get(&key) {
-            return *index;
+        match self.nodes.find(key) {
+            Some(index) => index,
+            None if self.nodes.len() > NODES_MAX => NodeId::NONE,
+            None => self.nodes.insert(Node { key, id: id.into(), ..Node::default() }),
         }
-        if self.nodes.len() > NODES_MAX {
-            return 0;
-        }
-        self.nodes.push(NodeName { id: id.into(), ..NodeName::default() });
-        let index = last_index(&self.nodes);
-        self.node_index.insert(key, index);
-        index
     }
 
     /// Forgets the calm subjects that have not been seen for longest, a part of them at once.
-    pub(in crate::detect) fn forget_subjects(&mut self) {
-        let mut calm: Vec<(Timestamp, Key, u32)> = self
+    pub(super) fn forget_subjects(&mut self) {
+        let mut calm: Vec<(Timestamp, Key, SubjectId)> = self
             .subjects
             .iter()
-            .enumerate()
-            .filter_map(|(index, subject)| {
-                let subject = subject.as_ref().filter(|subject| subject.storm().is_none())?;
-                Some((subject.last_seen, subject.key, u32::try_from(index).ok()?))
-            })
+            .filter(|(_, subject)| subject.storm().is_none())
+            .map(|(index, subject)| (subject.last_seen, subject.key, index))
             .collect();
         let part = (self.settings.subjects_max / FORGET_PART).clamp(1, calm.len().max(1));
         if part < calm.len() {
@@ -276,52 +221,43 @@ impl Detector {
             self.drop_subject(index);
             self.counters.subjects_forgotten += 1;
         }
-        for index in 0..self.containers.len() {
-            let subject = self.containers[index].as_ref().map(|container| container.subject);
-            if subject.is_some_and(|subject| self.subject(subject).is_none()) {
-                self.drop_container(u32::try_from(index).unwrap_or(u32::MAX));
-            }
+        let is_left = |container: &PlainContainer| self.subjects.get(container.subject).is_none();
+        let left: Vec<ContainerId> =
+            self.containers.iter().filter(|(_, container)| is_left(container)).map(|(index, _)| index).collect();
+        for index in left {
+            self.drop_container(index);
         }
     }
 
-    pub(in crate::detect) fn drop_subject(&mut self, index: u32) {
+    pub(super) fn drop_subject(&mut self, index: SubjectId) {
         self.resolve_counts(index);
-        let Some(state) = self.subjects[index as usize].take() else { return };
+        let Some(state) = self.subjects.remove(index) else { return };
         self.resolve_minutes(index, &state.subject);
-        for key in state.former.iter().chain([&state.key]) {
-            self.subject_index.remove(&(state.subject.kind, *key));
-        }
         let hash = fnv_64([state.subject.name.as_bytes()]);
-        if self.name_index.get(&hash) == Some(&index) {
-            self.name_index.remove(&hash);
+        if self.names.get(&hash) == Some(&index) {
+            self.names.remove(&hash);
         }
-        self.account.want(index, state.image_key, Default::default());
-        self.incidents.forget(index);
+        self.books.account.want(index, state.image_key, Default::default());
+        self.books.incidents.forget(index);
         if state.subject.kind == SubjectKind::SwarmService && !state.image.is_empty() {
-            self.account.lose(self.now, state.key, state.subject.clone(), state.image.clone());
+            self.books.account.lose(self.clock.now, state.key, state.subject.clone(), state.image.clone());
         }
         for attempt in state.open.iter().chain(&state.settled) {
             self.free_attempt(*attempt);
         }
-        self.found.retain(|entry| entry.1 != state.subject.id);
-        self.free_subjects.push(index);
+        self.said.found.retain(|entry| entry.1 != state.subject.id);
     }
 
-    pub(in crate::detect) fn free_attempt(&mut self, index: u32) {
-        let key = self.attempts[index as usize].key;
-        self.attempt_index.remove(&key);
-        self.attempt_generations[index as usize] = self.attempt_generations[index as usize].wrapping_add(1);
+    pub(super) fn free_attempt(&mut self, index: AttemptId) {
+        self.attempts.remove(index);
         self.waiting.remove(&index);
-        self.free_attempts.push(index);
     }
 
-    pub(in crate::detect) fn forget_settled_attempt(&mut self) {
-        let Some((index, generation)) = self.settled.pop_front() else { return };
-        if self.attempt_generations[index as usize] != generation {
-            return;
-        }
-        let (subject, version) = (self.attempts[index as usize].subject, self.attempts[index as usize].version);
-        if let Some(state) = self.subject_mut(subject) {
+    pub(super) fn forget_settled_attempt(&mut self) {
+        let Some(handle) = self.oldest.settled.pop_front() else { return };
+        let Some(&Attempt { subject, version, .. }) = self.attempts.at(handle) else { return };
+        let index = handle.id;
+        if let Some(state) = self.subjects.get_mut(subject) {
             state.forgotten_version = state.forgotten_version.max(version);
             if state.settled.front() == Some(&index) {
                 state.settled.pop_front();
@@ -332,38 +268,25 @@ impl Detector {
         self.free_attempt(index);
     }
 
-    pub(in crate::detect) fn forget_open_attempt(&mut self) {
-        let Some((index, generation)) = self.open.pop_front() else { return };
-        if self.attempt_generations[index as usize] != generation || self.attempts[index as usize].outcome.is_some() {
-            return;
+    pub(super) fn forget_open_attempt(&mut self) {
+        let Some(handle) = self.oldest.open.pop_front() else { return };
+        if is_open(&self.attempts, handle) {
+            self.drop_open_attempt(handle.id);
+            self.counters.attempts_forgotten += 1;
         }
-        self.drop_open_attempt(index);
-        self.counters.attempts_forgotten += 1;
     }
 
-    pub(in crate::detect) fn drop_open_attempt(&mut self, index: u32) {
-        let subject = self.attempts[index as usize].subject;
-        if let Some(state) = self.subject_mut(subject) {
+    pub(super) fn drop_open_attempt(&mut self, index: AttemptId) {
+        let subject = self.attempts[index].subject;
+        if let Some(state) = self.subjects.get_mut(subject) {
             state.open.retain(|open| *open != index);
         }
         self.free_attempt(index);
     }
 
-    /// Takes those out of the order of open attempts that are open no more.
-    pub(in crate::detect) fn forget_closed(&mut self) {
-        let (generations, attempts) = (&self.attempt_generations, &self.attempts);
-        self.open.retain(|(index, generation)| {
-            generations[*index as usize] == *generation && attempts[*index as usize].outcome.is_none()
-        });
-    }
-
-    pub(in crate::detect) fn forget_containers(&mut self) {
-        let mut seen: Vec<(Timestamp, Key, u32)> = self
-            .containers
-            .iter()
-            .enumerate()
-            .filter_map(|(index, c)| Some((c.as_ref()?.last_seen, c.as_ref()?.key, u32::try_from(index).ok()?)))
-            .collect();
+    pub(super) fn forget_containers(&mut self) {
+        let mut seen: Vec<(Timestamp, Key, ContainerId)> =
+            self.containers.iter().map(|(index, container)| (container.last_seen, container.key, index)).collect();
         let part = CONTAINERS_MAX / FORGET_PART;
         if part < seen.len() {
             seen.select_nth_unstable(part);
@@ -374,64 +297,53 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn drop_container(&mut self, index: u32) {
-        if let Some(container) = self.containers[index as usize].take() {
-            self.container_index.remove(&container.key);
-            self.free_containers.push(index);
+    pub(super) fn drop_container(&mut self, index: ContainerId) {
+        if let Some(container) = self.containers.remove(index) {
             self.leave(container.subject, container.last_seen);
         }
     }
 
     /// One of a subject's containers is gone.
-    fn leave(&mut self, index: u32, at: Timestamp) {
-        let Some(subject) = self.subject_mut(index) else { return };
+    fn leave(&mut self, index: SubjectId, at: Timestamp) {
+        let Some(subject) = self.subjects.get_mut(index) else { return };
         subject.containers = subject.containers.saturating_sub(1);
         if subject.has_left() {
-            let left = (at, index, subject.key);
-            self.remember_left(0, left);
+            self.remember_left(0, (at, self.subjects.handle(index)));
         }
     }
 
     fn remember_left(&mut self, stage: usize, left: Left) {
-        self.left[stage].push_back(left);
-        if self.left[stage].len() > LEFT_MAX {
+        self.oldest.left[stage].push_back(left);
+        if self.oldest.left[stage].len() > LEFT_MAX {
             self.forget_first_left(stage);
         }
     }
 
     /// Forgets the containers that were removed long enough ago.
-    pub(in crate::detect) fn forget_left(&mut self, now: Timestamp) {
+    pub(super) fn forget_left(&mut self, now: Timestamp) {
         // By then the slow quota has forgotten its failures too.
         let long = LEFT_FOR.max(self.settings.slow_per.saturating_mul(self.settings.slow_failures.get()));
         for (stage, lasts) in [LEFT_FOR, long].into_iter().enumerate() {
-            while self.left[stage].front().is_some_and(|(at, ..)| at.plus(lasts) <= now) {
+            while self.oldest.left[stage].front().is_some_and(|(at, ..)| at.plus(lasts) <= now) {
                 self.forget_first_left(stage);
             }
         }
     }
 
     fn forget_first_left(&mut self, stage: usize) {
-        let Some(left) = self.left[stage].pop_front() else { return };
-        let (at, index, key) = left;
-        // Its number may be another's by now, or it may have come back.
-        let is_gone = |subject: &&SubjectState| subject.key == key && subject.has_left() && subject.last_seen <= at;
-        let Some(subject) = self.subject(index).filter(is_gone) else { return };
+        let Some(left) = self.oldest.left[stage].pop_front() else { return };
+        let (at, handle) = left;
+        // It may have come back.
+        let is_gone = |subject: &&SubjectState| subject.has_left() && subject.last_seen <= at;
+        let Some(subject) = self.subjects.at(handle).filter(is_gone) else { return };
         if stage > 0 || subject.is_blank() {
-            self.drop_subject(index);
+            self.drop_subject(handle.id);
         } else {
             self.remember_left(1, left);
         }
     }
 }
 
-/// Makes room by an eighth: these are most of what a detector holds, and doubled they would stand half empty.
-fn grow<T>(list: &mut Vec<T>) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 8 + 64);
-    }
-}
-
-/// The index of a list's last entry. Every list here has a cap far below the range.
-fn last_index<T>(list: &[T]) -> u32 {
-    u32::try_from(list.len().saturating_sub(1)).unwrap_or(u32::MAX)
+fn is_open(attempts: &Attempts, handle: Handle<AttemptId>) -> bool {
+    attempts.at(handle).is_some_and(|attempt| attempt.outcome.is_none())
 }

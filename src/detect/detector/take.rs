@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::Detector;
 use super::store::FORMER_MAX;
 use crate::detect::account::ImageKey;
+use crate::detect::arena::{AttemptId, NodeId, SubjectId};
+use crate::detect::attempt::{Life, Sign};
 use crate::detect::cause::{classify, classify_pull, is_intent};
 use crate::detect::key::{Due, DueWhat, Key, Slot};
 use crate::detect::run::Failure;
@@ -20,10 +22,10 @@ const SUCCESSOR_SCAN_MAX: usize = 64;
 
 impl Detector {
     /// The first event or line that names a node tells whose its origin's are.
-    pub(in crate::detect) fn learn_place(&mut self, observation: &Observation<'_>) {
+    pub(super) fn learn_place(&mut self, observation: &Observation<'_>) {
         let origin = observation.origin;
         let node_id = match &observation.fact {
-            Fact::Container(_) | Fact::Log(_) if self.account.node_of(origin) != 0 => None,
+            Fact::Container(_) | Fact::Log(_) if self.books.account.node_of(origin).is_known() => None,
             Fact::Container(fact) if !fact.task_id.is_empty() => fact.origin.read().0.swarm.map(|task| task.node_id),
             Fact::Log(fact) => Some(fact.node_id.clone()),
             _ => None,
@@ -34,17 +36,17 @@ impl Detector {
         let tells_of_now =
             matches!(observation.fact, Fact::Container(_) | Fact::Log(_) | Fact::Pull { .. } | Fact::Order { .. });
         if !matches!(observation.fact, Fact::Log(_)) && tells_of_now {
-            self.account.heard(origin, observation.at);
+            self.books.account.heard(origin, observation.at);
         }
         if tells_of_now {
-            self.began = Some(self.began.map_or(observation.at, |began| began.min(observation.at)));
+            self.books.began = Some(self.books.began.map_or(observation.at, |began| began.min(observation.at)));
         }
     }
 
-    pub(in crate::detect) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+    pub(super) fn take_task_event(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
         let key = Key::new(&fact.task_id);
-        let index = match self.attempt_index.get(&key) {
-            Some(index) => *index,
+        let index = match self.attempts.find(key) {
+            Some(index) => index,
             None => {
                 if fact.action == ContainerAction::Destroy {
                     // The end of an attempt that was never seen; it tells nothing.
@@ -60,71 +62,66 @@ impl Detector {
                 self.new_attempt(key, subject, slot, node, at)
             }
         };
-        let attempt = &mut self.attempts[index as usize];
-        let facts = &mut attempt.facts;
+        let attempt = &mut self.attempts[index];
         match fact.action {
             ContainerAction::Create => {
-                facts.created = true;
+                attempt.life = attempt.life.max(Life::Created);
                 attempt.created = attempt.created.min(at);
                 let (subject, slot) = (attempt.subject, attempt.slot);
                 self.supersede(subject, slot, index, at);
             }
-            ContainerAction::Start => facts.started = true,
+            ContainerAction::Start => attempt.life = attempt.life.max(Life::Started),
             ContainerAction::Die { exit_code } => {
-                facts.died = true;
-                facts.started = true;
+                attempt.life = Life::Died;
                 attempt.exit_code = attempt.exit_code.filter(|code| *code != 0).or(exit_code);
             }
-            ContainerAction::Kill | ContainerAction::Stop => facts.killed |= !facts.died,
+            ContainerAction::Kill | ContainerAction::Stop if attempt.life == Life::Died => {}
+            ContainerAction::Kill | ContainerAction::Stop => attempt.signs.set(Sign::Killed, true),
             ContainerAction::Oom => {
-                facts.out_of_memory = true;
+                attempt.signs.set(Sign::OutOfMemory, true);
                 let subject = attempt.subject;
-                if let Some(subject) = self.subject_mut(subject) {
+                if let Some(subject) = self.subjects.get_mut(subject) {
                     subject.ran_out_of_memory = true;
                 }
             }
-            ContainerAction::Unhealthy => facts.unhealthy = true,
-            ContainerAction::Destroy => {
-                facts.superseded = true;
-                facts.unwatched |= attempt.created <= self.blind_until;
-            }
+            ContainerAction::Unhealthy => attempt.signs.set(Sign::Unhealthy, true),
+            ContainerAction::Destroy => attempt.supersede(self.clock.blind_until),
         }
         self.look_for_end(index, at);
     }
 
     /// A container made in a slot tells that the one before it, if it never started, has failed to.
-    pub(in crate::detect) fn supersede(&mut self, subject: u32, slot: Slot, by: u32, at: Timestamp) {
-        let Some(state) = self.subject(subject) else { return };
+    pub(super) fn supersede(&mut self, subject: SubjectId, slot: Slot, by: AttemptId, at: Timestamp) {
+        let Some(state) = self.subjects.get(subject) else { return };
         if state.open.len() > SUCCESSOR_SCAN_MAX {
             return;
         }
-        let before: Vec<u32> = state
+        let before: Vec<AttemptId> = state
             .open
             .iter()
             .copied()
             .filter(|index| {
-                let attempt = &self.attempts[*index as usize];
-                *index != by && attempt.slot == slot && attempt.facts.created && !attempt.facts.started
+                let attempt = &self.attempts[*index];
+                *index != by && attempt.slot == slot && attempt.life == Life::Created
             })
-            .filter(|index| self.attempts[*index as usize].created < at)
+            .filter(|index| self.attempts[*index].created < at)
             .collect();
         for index in before {
-            let attempt = &mut self.attempts[index as usize];
-            attempt.facts.superseded = true;
-            attempt.facts.unwatched |= attempt.created <= self.blind_until;
+            self.attempts[index].supersede(self.clock.blind_until);
             self.look_for_end(index, at);
         }
     }
 
-    pub(in crate::detect) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
+    pub(super) fn take_task(&mut self, at: Timestamp, fact: &TaskFact<'_>) {
         let key = Key::new(&fact.id);
-        self.lists_tasks = true;
+        self.listing.has_tasks = true;
         let subject = self.service(&fact.service_id, at);
-        let index = match self.attempt_index.get(&key) {
-            Some(index) => *index,
+        let index = match self.attempts.find(key) {
+            Some(index) => index,
             None => {
                 let is_old = self
-                    .subject(subject)
+                    .subjects
+                    .get(subject)
                     .is_some_and(|subject| fact.version > 0 && fact.version <= subject.forgotten_version);
                 if is_old {
                     return;
@@ -139,13 +136,13 @@ impl Detector {
             force_update: fact.force_update,
             has_memory_limit: fact.has_memory_limit,
         };
-        let is_newest = self.attempts[index as usize].version < fact.version || fact.version == 0;
+        let is_newest = self.attempts[index].version < fact.version || fact.version == 0;
         if is_newest && !fact.desired.is_terminal() && fact.desired != TaskState::Remove {
             // What the task under way was made from is the specification.
-            if let Some(subject) = self.subject_mut(subject) {
+            if let Some(subject) = self.subjects.get_mut(subject) {
                 subject.set_policy(policy, &fact.image);
             }
-        } else if let Some(subject) = self.subject_mut(subject)
+        } else if let Some(subject) = self.subjects.get_mut(subject)
             && subject.policy.is_none()
         {
             subject.set_policy(policy, &fact.image);
@@ -153,15 +150,18 @@ impl Detector {
         self.follow_image(subject);
         let cause = self.cause_of(subject, &fact.error);
         let node = self.node(&fact.node_id);
-        let listing = self.task_listing;
-        let attempt = &mut self.attempts[index as usize];
+        let listing = self.listing.tasks;
+        let attempt = &mut self.attempts[index];
         if !is_newest && attempt.state != TaskState::Other {
             attempt.listing = listing;
             return;
         }
-        let was_under_way = !attempt.state.is_terminal() && !attempt.facts.died && !attempt.facts.logged_fatal;
+        let was_under_way =
+            !attempt.state.is_terminal() && attempt.life != Life::Died && !attempt.signs.has(Sign::FatalInLog);
         let is_ordered_down = matches!(fact.desired, TaskState::Shutdown | TaskState::Remove);
-        attempt.facts.ordered_down |= is_ordered_down && !fact.state.is_terminal() && was_under_way;
+        if is_ordered_down && !fact.state.is_terminal() && was_under_way {
+            attempt.signs.set(Sign::OrderedDown, true);
+        }
         let is_first = attempt.state == TaskState::Other;
         attempt.version = fact.version;
         // Its log line came first, and does not tell the slot; nor does a task of a global service that has no node yet.
@@ -174,12 +174,12 @@ impl Detector {
         attempt.state = fact.state;
         attempt.desired = fact.desired;
         attempt.state_since = fact.status_at;
-        attempt.node = if node == 0 { attempt.node } else { node };
+        attempt.node = if node.is_known() { node } else { attempt.node };
         attempt.exit_code = fact.exit_code.filter(|code| *code > 0).or(attempt.exit_code).or(fact.exit_code);
-        attempt.facts.is_job = fact.is_job;
+        attempt.is_job = fact.is_job;
         if let Some(cause) = cause {
             attempt.task_cause = Some(cause);
-            attempt.facts.ordered_error = is_intent(&fact.error);
+            attempt.signs.set(Sign::OrderedError, is_intent(&fact.error));
         } else if !fact.state.is_terminal() {
             // What kept it waiting is over.
             attempt.task_cause = None;
@@ -195,7 +195,7 @@ impl Detector {
         if matches!(fact.state, TaskState::Starting | TaskState::Running) {
             self.count_attempt(index);
         }
-        if is_first && let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) {
+        if is_first && let Some(state) = self.subjects.get_mut(subject) {
             state.see_spec(fact.spec, fact.created, &self.quotas);
         }
         if learns_slot {
@@ -206,33 +206,33 @@ impl Detector {
         self.look_for_end(index, fact.status_at.max(fact.created).min(at.max(fact.created)));
     }
 
-    pub(in crate::detect) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
+    pub(super) fn take_log(&mut self, at: Timestamp, fact: &LogFact<'_>) {
         let key = Key::new(&fact.task_id);
-        let index = match self.attempt_index.get(&key) {
-            Some(index) => *index,
+        let index = match self.attempts.find(key) {
+            Some(index) => index,
             None => {
                 let subject = self.service(&fact.service_id, at);
                 let node = self.node(&fact.node_id);
                 // The log tells no slot but the node, which is that of a global service.
-                let is_global = self.subject(subject).is_some_and(|subject| subject.is_global);
+                let is_global = self.subjects.get(subject).is_some_and(|subject| subject.is_global);
                 let slot = if is_global { Slot::of_task(0, &fact.node_id) } else { Slot::default() };
                 self.new_attempt(key, subject, slot, node, at)
             }
         };
-        let subject = self.attempts[index as usize].subject;
+        let subject = self.attempts[index].subject;
         let cause = match fact.kind {
             LogKind::PullFailed => self.cause_by(subject, &fact.error, classify_pull),
             LogKind::TaskFailed => self.cause_of(subject, &fact.error),
         };
-        let attempt = &mut self.attempts[index as usize];
+        let attempt = &mut self.attempts[index];
         match fact.kind {
             LogKind::PullFailed => {
                 attempt.pull_cause = cause;
                 self.count_failed_pull(index, at, fact);
             }
             LogKind::TaskFailed => {
-                attempt.facts.logged_fatal = true;
-                attempt.facts.ordered_error = is_intent(&fact.error);
+                attempt.signs.set(Sign::FatalInLog, true);
+                attempt.signs.set(Sign::OrderedError, is_intent(&fact.error));
                 attempt.task_cause = cause.or(attempt.task_cause);
                 if fact.error.contains("non-zero exit (137)") {
                     attempt.exit_code = Some(137);
@@ -242,7 +242,7 @@ impl Detector {
         self.look_for_end(index, at);
     }
 
-    pub(in crate::detect) fn take_service(&mut self, fact: &ServiceFact<'_>) {
+    pub(super) fn take_service(&mut self, fact: &ServiceFact<'_>) {
         let index = self.service(&fact.id, fact.updated);
         let index = self.name_service(index, &fact.name, fact.stack.as_deref());
         let policy = Policy {
@@ -251,8 +251,8 @@ impl Detector {
             force_update: fact.force_update,
             has_memory_limit: fact.has_memory_limit,
         };
-        let (listing, began, now) = (self.listing, self.began, self.now);
-        let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let (listing, began, now) = (self.listing.services, self.books.began, self.clock.now);
+        let Some(subject) = self.subjects.get_mut(index) else { return };
         let image = ImageRef::parse(&fact.image).map(|image| ImageKey::of(&image)).unwrap_or_default();
         let former = subject.is_listed_as(&fact.id, FORMER_MAX);
         let is_first = subject.deployed == Timestamp::default();
@@ -279,41 +279,41 @@ impl Detector {
         }
     }
 
-    pub(in crate::detect) fn take_node(&mut self, fact: &NodeFact<'_>) {
-        let index = self.node(&fact.id) as usize;
-        if index > 0 {
+    pub(super) fn take_node(&mut self, fact: &NodeFact<'_>) {
+        let index = self.node(&fact.id);
+        if index.is_known() {
             self.nodes[index].hostname = (*fact.hostname).into();
             self.nodes[index].engine = (*fact.engine).into();
             self.nodes[index].is_active = fact.is_active;
-            if let Some(origin) = self.account.unplaced(&fact.hostname) {
+            if let Some(origin) = self.books.account.unplaced(&fact.hostname) {
                 self.place(origin, &fact.id);
             }
         }
     }
 
-    pub(in crate::detect) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
+    pub(super) fn take_order(&mut self, at: Timestamp, id: &str, name: &str, order: Order) {
         let index = self.service(id, at);
         let index = self.name_service(index, name, None);
         match order {
             Order::Create | Order::Progress => {}
             Order::Update => {
-                if let Some(subject) = self.subject_mut(index) {
+                if let Some(subject) = self.subjects.get_mut(index) {
                     subject.spec_changed();
                     subject.order(at);
                 }
             }
             Order::Remove => {
                 let at = at.plus(self.settings.slack + Duration::from_nanos(1));
-                let due = Due { at, key: Key::new(id), what: DueWhat::Removal, index, generation: 0 };
-                self.due.push(Reverse(due));
+                let due = Due { at, key: Key::new(id), what: DueWhat::Removal(index) };
+                self.clock.due.push(Reverse(due));
             }
         }
     }
 
-    pub(in crate::detect) fn take_container(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
+    pub(super) fn take_container(&mut self, at: Timestamp, fact: &ContainerFact<'_>) {
         let key = Key::new(&fact.id);
-        let index = match self.container_index.get(&key) {
-            Some(index) => *index,
+        let index = match self.containers.find(key) {
+            Some(index) => index,
             None if fact.action == ContainerAction::Destroy => return,
             None => {
                 let (owner, image) = fact.origin.read();
@@ -321,31 +321,29 @@ impl Detector {
             }
         };
         let due_at = at.plus(self.settings.slack);
-        if let Some(container) = &mut self.containers[index as usize]
-            && container.take(at, fact.action)
-        {
-            let due = Due { at: due_at, key, what: DueWhat::Container, index, generation: container.generation };
+        let handle = self.containers.handle(index);
+        let container = &mut self.containers[index];
+        if container.take(at, fact.action) {
+            let due = Due { at: due_at, key, what: DueWhat::Container(handle) };
             if container.is_full() {
                 self.judge_due(Due { at: Timestamp::from_nanos(i64::MIN), ..due });
             } else {
-                self.due.push(Reverse(due));
+                self.clock.due.push(Reverse(due));
             }
         }
     }
 
     /// A listing tells what the events of a plain host do not: how often the engine has started it again.
-    pub(in crate::detect) fn take_listing(&mut self, at: Timestamp, fact: &ContainerListing<'_>) {
+    pub(super) fn take_listing(&mut self, at: Timestamp, fact: &ContainerListing<'_>) {
         if fact.owner.swarm.is_some() {
             return;
         }
         let key = Key::new(&fact.id);
-        let container = match self.container_index.get(&key) {
-            Some(index) => *index,
+        let container = match self.containers.find(key) {
+            Some(index) => index,
             None => self.new_container(key, &fact.owner, &fact.image, at),
         };
-        let Some(index) = self.containers[container as usize].as_ref().map(|container| container.subject) else {
-            return;
-        };
+        let index = self.containers[container].subject;
         let loops = fact.is_restarting && fact.restart_count > u64::from(self.settings.failures.get());
         if !loops {
             return;
@@ -355,26 +353,32 @@ impl Detector {
             None if fact.is_oom_killed => Cause::Oom,
             None => Cause::AppExit,
         };
-        let failure =
-            Failure { at, created: at, slot: Slot::default(), node: 0, cause, exit_zero: fact.exit_code == 0 };
+        let failure = Failure {
+            at,
+            created: at,
+            slot: Slot::default(),
+            node: NodeId::NONE,
+            cause,
+            exit_zero: fact.exit_code == 0,
+        };
         self.set_image(index, &fact.image);
         self.say_exit(index, cause, Some(fact.exit_code));
-        let Some(subject) = self.subjects.get_mut(index as usize).and_then(Option::as_mut) else { return };
+        let Some(subject) = self.subjects.get_mut(index) else { return };
         if subject.begin_by_count(fact.restart_count, failure, &self.quotas) {
             self.announce_onset(index);
         }
     }
 
     /// Keeps an error's words, and tells its cause; `None` where there are none.
-    pub(in crate::detect) fn cause_of(&mut self, subject: u32, error: &str) -> Option<Cause> {
+    pub(super) fn cause_of(&mut self, subject: SubjectId, error: &str) -> Option<Cause> {
         self.cause_by(subject, error, classify)
     }
 
-    fn cause_by(&mut self, subject: u32, error: &str, classify: fn(&str) -> Cause) -> Option<Cause> {
+    fn cause_by(&mut self, subject: SubjectId, error: &str, classify: fn(&str) -> Cause) -> Option<Cause> {
         if error.is_empty() {
             return None;
         }
-        let Some(state) = self.subjects.get_mut(subject as usize).and_then(Option::as_mut) else {
+        let Some(state) = self.subjects.get_mut(subject) else {
             return Some(classify(error));
         };
         if let Some(cause) = state.heard(error) {

@@ -1,0 +1,20 @@
+//! A node as reports name it.
+
+use super::arena::keyed;
+use super::key::Key;
+use crate::budget::Engine;
+
+/// What is known of one node.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    pub(super) key: Key,
+    pub(super) id: Box<str>,
+    pub(super) hostname: Box<str>,
+    pub(super) engine: Box<str>,
+    /// It is ready, and takes tasks.
+    pub(super) is_active: bool,
+    /// How it pulls, where the daemon told.
+    pub(super) store: Option<Engine>,
+}
+
+keyed!(Node);
