@@ -1,13 +1,14 @@
 //! Things by number. Each kind has numbers of a type of its own, so that none is taken for another's.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash};
 use std::ops::{Index, IndexMut};
+
+use hashbrown::HashTable;
 
 use crate::model::{ClockStep, OnClock};
 
 /// A number of one kind of thing.
-pub(super) trait Id: Copy {
+pub(super) trait Id: Copy + Eq {
     fn new(place: usize) -> Self;
     fn place(self) -> usize;
 }
@@ -81,7 +82,9 @@ pub(super) struct Arena<I, T: Keyed> {
     things: Vec<Option<T>>,
     generations: Vec<u32>,
     free: Vec<I>,
-    by_key: HashMap<T::Key, I, foldhash::fast::RandomState>,
+    /// By the hash of each key; the key itself is in the thing, as it is most of what an entry would need.
+    by_key: HashTable<(u32, I)>,
+    hasher: foldhash::fast::RandomState,
 }
 
 impl<I: Id, T: Keyed> Arena<I, T> {
@@ -95,16 +98,17 @@ impl<I: Id, T: Keyed> Arena<I, T> {
             self.generations.push(0);
             I::new(self.things.len() - 1)
         });
-        self.by_key.extend(thing.keys().map(|key| (key, id)));
+        for key in thing.keys() {
+            self.add_key(key, id);
+        }
         self.things[id.place()] = Some(thing);
         id
     }
 
     pub(super) fn remove(&mut self, id: I) -> Option<T> {
+        let keys: Vec<T::Key> = self.get(id)?.keys().collect();
+        keys.into_iter().for_each(|key| self.remove_key(key, id));
         let thing = self.things.get_mut(id.place())?.take()?;
-        for key in thing.keys() {
-            self.by_key.remove(&key);
-        }
         self.generations[id.place()] = self.generations[id.place()].wrapping_add(1);
         self.free.push(id);
         Some(thing)
@@ -116,17 +120,31 @@ impl<I: Id, T: Keyed> Arena<I, T> {
     }
 
     pub(super) fn find(&self, key: T::Key) -> Option<I> {
-        self.by_key.get(&key).copied()
+        let hash = self.hash(key);
+        let has_key = |id: I| self.get(id).is_some_and(|thing| thing.keys().any(|known| known == key));
+        self.by_key.find(spread(hash), |entry| entry.0 == hash && has_key(entry.1)).map(|entry| entry.1)
     }
 
     /// A thing has one more key.
     pub(super) fn add_key(&mut self, key: T::Key, id: I) {
-        self.by_key.insert(key, id);
+        if let Some(known) = self.find(key) {
+            self.remove_key(key, known);
+        }
+        let hash = self.hash(key);
+        self.by_key.insert_unique(spread(hash), (hash, id), |entry| spread(entry.0));
     }
 
     /// It has one fewer.
-    pub(super) fn remove_key(&mut self, key: T::Key) {
-        self.by_key.remove(&key);
+    pub(super) fn remove_key(&mut self, key: T::Key, id: I) {
+        let hash = self.hash(key);
+        if let Ok(entry) = self.by_key.find_entry(spread(hash), |entry| *entry == (hash, id)) {
+            entry.remove();
+        }
+    }
+
+    fn hash(&self, key: T::Key) -> u32 {
+        let [a, b, c, d, ..] = self.hasher.hash_one(key).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     pub(super) fn get(&self, id: I) -> Option<&T> {
@@ -157,6 +175,11 @@ impl<I: Id, T: Keyed> Arena<I, T> {
     pub(super) fn values(&self) -> impl Iterator<Item = &T> {
         self.things.iter().flatten()
     }
+}
+
+/// The bits of a hash that the table goes by are its first and its last ones.
+const fn spread(hash: u32) -> u64 {
+    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl<I: Id, T: Keyed> Index<I> for Arena<I, T> {

@@ -174,7 +174,7 @@ impl Detector {
             state.succeeded_by(&later, FORMER_MAX)
         };
         if let Some(key) = forgotten {
-            self.subjects.remove_key((later.subject.kind, key));
+            self.subjects.remove_key((later.subject.kind, key), known);
         }
         if !is_past {
             self.announce_move(known, former);
