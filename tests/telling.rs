@@ -30,9 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(100);
 const FAST: Duration = Duration::from_millis(200);
 /// Messages follow each other as fast as they may.
 const AT_ONCE: &str = "[alert]\nwait = \"1s\"\nspacing = \"1s\"\n";
-/// The most that a watch of 10,000 storms may hold: 68 MB of its own. The situation keeps each case with its storm, also
-/// if nobody is to be told. The pages of the program, some 14 MB, are not among them: the system takes them back when it
-/// needs them.
+/// The most that a watch of 10,000 storms may hold: 64 MB of its own. The pages of its program, some 14 MB, are not among
+/// them: the system takes them back when it needs them.
 const WATCH_PEAK_KB: u64 = 62_500;
 
 /// A Swarm, receivers, and what squalls between them leave behind.
