@@ -169,3 +169,27 @@ fn a_new_leader_goes_on_with_what_the_old_one_holds() {
     });
     assert_eq!(managers.nodes[next - 1].spec("looping")["Labels"]["squall.quarantine.tries"], "1");
 }
+
+#[test]
+fn a_leader_that_is_demoted_leaves_the_ends_of_cases_to_the_next_one() {
+    let mut managers = Managers::start("response = \"backoff\"\nbackoff_min = \"10m\"");
+    let leader = wait("a leader", 20, || managers.leader(None));
+    let name = format!("node{leader}");
+    managers.lab.create_loop("looping");
+    managers.watch(leader).until("it is held", 30, |watch| watch.words().contains("done").then_some(()));
+    let role = |watch: &Watch, role: &str| watch.notices("role").iter().any(|line| line["why"] == role).then_some(());
+
+    let other = leader % MANAGERS + 1;
+    managers.nodes[other - 1].docker(&["node", "demote", &name]);
+    managers.watch(leader).until("it knows that it is a worker", 60, |watch| role(watch, "worker"));
+    let next = wait("a new leader", 60, || managers.leader(Some(leader)).filter(|next| *next != leader));
+    managers.nodes[next - 1].docker(&["service", "rm", "looping"]);
+    managers.watch(next).until("it is over", 90, |watch| (!watch.notices("subsided").is_empty()).then_some(()));
+    assert_eq!(managers.watch(leader).notices("subsided"), [] as [Value; 0]);
+
+    managers.nodes[next - 1].docker(&["node", "promote", &name]);
+    managers.watch(leader).until("it is a manager again", 60, |watch| role(watch, "manager"));
+    for watch in managers.watches.iter_mut().filter_map(Option::take) {
+        assert_eq!(watch.terminate(), Some(0));
+    }
+}
