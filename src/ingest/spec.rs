@@ -4,6 +4,9 @@
 //! off a node: neither makes a new specification. Replicas and labels stand outside the template. The hash goes over the
 //! values as they are: two listings of one daemon give the same for the same specification.
 
+use std::hash::{BuildHasher as _, Hasher as _};
+
+use foldhash::fast::{FixedState, FoldHasher};
 use serde_json::{Map, Value};
 
 /// The constraint by which squall holds a service.
@@ -20,13 +23,13 @@ pub(super) fn task_spec(task: &Value) -> u64 {
 pub(super) fn service_spec(service: &Value) -> u64 {
     let Some(spec) = service.pointer("/Spec/TaskTemplate").and_then(Value::as_object).map(template) else { return 0 };
     let mode = service.pointer("/Spec/Mode").and_then(Value::as_object);
-    let mut hash = Fnv(spec);
+    let mut hash = Hash(FixedState::with_seed(spec).build_hasher());
     mode.into_iter().flat_map(Map::keys).for_each(|kind| hash.bytes(kind.as_bytes()));
-    hash.0.max(1)
+    hash.0.finish().max(1)
 }
 
 fn template(template: &Map<String, Value>) -> u64 {
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    let mut hash = Hash(FixedState::default().build_hasher());
     for (key, value) in template {
         match (key.as_str(), value) {
             ("ForceUpdate", _) => {}
@@ -34,18 +37,17 @@ fn template(template: &Map<String, Value>) -> u64 {
             _ => hash.entry(key, value),
         }
     }
-    hash.0.max(1)
+    hash.0.finish().max(1)
 }
 
-/// FNV-1a of 64 bits, fed part by part.
-struct Fnv(u64);
+/// A hash that is the same in every process, fed part by part.
+struct Hash(FoldHasher<'static>);
 
-impl Fnv {
+impl Hash {
     /// One part, ended by a byte that no text has.
     fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes.iter().chain(&[0xff]) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        self.0.write(bytes);
+        self.0.write_u8(0xff);
     }
 
     fn entry(&mut self, key: &str, value: &Value) {
@@ -58,9 +60,9 @@ impl Fnv {
             Value::Null => self.bytes(b"n"),
             Value::Bool(is) => self.bytes(if *is { b"t" } else { b"f" }),
             Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                (Some(whole), _) => self.bytes(&whole.to_le_bytes()),
-                (None, Some(whole)) => self.bytes(&whole.to_le_bytes()),
-                (None, None) => self.bytes(&number.as_f64().unwrap_or_default().to_bits().to_le_bytes()),
+                (Some(whole), _) => self.0.write_u64(whole),
+                (None, Some(whole)) => self.0.write_i64(whole),
+                (None, None) => self.0.write_u64(number.as_f64().unwrap_or_default().to_bits()),
             },
             Value::String(text) => self.bytes(text.as_bytes()),
             Value::Array(values) => {
