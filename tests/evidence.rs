@@ -89,6 +89,20 @@ fn failures_whose_slots_are_not_listed_yet_are_a_storm_if_one_slot_must_keep_fai
 }
 
 #[test]
+fn slots_that_failed_before_a_service_was_scaled_down_are_no_evidence_of_fewer_that_keep_failing() {
+    let mut s = Scenario::new();
+    let wide = Service::new("web").replicas(12);
+    s.service(&wide, 0);
+    start_up(&mut s, &wide, 12, 2, 0);
+    let narrow = Service::new("web").replicas(3);
+    s.service(&narrow, 10 * SEC);
+    let task = s.unlisted(&narrow, 1, "node1", 11 * SEC);
+    s.fatal(&task, 11 * SEC + 200, BIND);
+    s.idle(30 * SEC, 10 * MIN);
+    check_calm_in(&s, &[View::All]);
+}
+
+#[test]
 fn ten_new_tasks_that_fail_once_and_are_rolled_back_are_calm() {
     let mut s = Scenario::new();
     let web = Service::new("web").replicas(10);

@@ -262,3 +262,42 @@ fn whatever_is_found_each_case_goes_the_drawn_way_and_its_transitions_say_all_of
         prop_assert!(stage.situation.cases().all(|case| case.phase != Phase::LetGo));
     });
 }
+
+// What went on when the process before this one ended.
+
+#[test]
+fn a_storm_that_is_found_again_after_a_restart_goes_on_under_its_id_and_from_its_onset() {
+    let mut stage = Stage::new();
+    let before = storm(at(0), "web", Cause::Mount);
+    stage.situation.recall([before.clone()]);
+    // The first word of it may be that somebody has changed its quarantine.
+    stage.take(at(100), ended(&before, HoldEnd::LetGo("deployed anew".to_owned())));
+    let found = Storm { exact: false, ..storm(at(90), "web", Cause::Mount) };
+    stage.take(at(101), Input::Storm(Arc::new(found)));
+    let case = stage.situation.cases().next().expect("a case");
+    assert_eq!((&case.id, case.storm.onset, case.storm.exact), (&before.id, at(0), false));
+}
+
+#[test]
+fn a_storm_whose_beginning_was_seen_after_a_restart_is_another() {
+    let mut stage = Stage::new();
+    let before = storm(at(0), "web", Cause::Mount);
+    stage.situation.recall([before.clone()]);
+    let other = Storm { exact: true, ..storm(at(1000), "web", Cause::Mount) };
+    stage.take(at(1010), Input::Storm(Arc::new(other.clone())));
+    let case = stage.situation.cases().next().expect("a case");
+    assert_eq!((&case.id, case.storm.onset), (&other.id, at(1000)));
+}
+
+#[test]
+fn a_storm_that_is_not_found_again_is_forgotten_two_minutes_after_the_listing() {
+    let mut stage = Stage::new();
+    let before = storm(at(0), "web", Cause::Mount);
+    stage.situation.recall([before]);
+    stage.situation.listed(at(100));
+    stage.advance(at(219));
+    assert_eq!(stage.situation.recalled().count(), 1);
+    stage.advance(at(220));
+    assert_eq!(stage.situation.recalled().count(), 0);
+    assert!(stage.situation.take_lapse() && !stage.situation.take_lapse());
+}

@@ -236,6 +236,10 @@ impl Teller {
             }
             let sees_services = session.role() == Role::Manager;
             if sees != Some(sees_services) && self.pass(News::SeesServices(sees_services)) {
+                // Until now its desk took no case of a service.
+                if sees == Some(false) {
+                    session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
+                }
                 sees = Some(sees_services);
             }
             let leads_now = session.leads();

@@ -55,14 +55,14 @@ pub(super) struct Handle<I> {
     generation: u32,
 }
 
-/// What is found by keys too.
+/// A thing that keys find too.
 pub(super) trait Keyed {
     type Key: Copy + Eq + Hash;
 
     fn keys(&self) -> impl Iterator<Item = Self::Key>;
 }
 
-/// What has one `Key`, in a field of that name.
+/// Implements `Keyed` for a thing with one key, in its field `key`.
 macro_rules! keyed {
     ($name:ident) => {
         impl $crate::detect::arena::Keyed for $name {
@@ -114,9 +114,9 @@ impl<I: Id, T: Keyed> Arena<I, T> {
         Some(thing)
     }
 
-    /// How many keys are known.
+    /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+        self.things.len() - self.free.len()
     }
 
     pub(super) fn find(&self, key: T::Key) -> Option<I> {
@@ -134,7 +134,7 @@ impl<I: Id, T: Keyed> Arena<I, T> {
         self.by_key.insert_unique(spread(hash), (hash, id), |entry| spread(entry.0));
     }
 
-    /// It has one fewer.
+    /// A thing has one key fewer.
     pub(super) fn remove_key(&mut self, key: T::Key, id: I) {
         let hash = self.hash(key);
         if let Ok(entry) = self.by_key.find_entry(spread(hash), |entry| *entry == (hash, id)) {

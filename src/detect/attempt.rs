@@ -125,7 +125,7 @@ impl Attempt {
             || (self.is_superseded() && self.life == Life::Created && self.state == TaskState::Other)
     }
 
-    /// Whether it came to its pull: networks and volumes are made before it.
+    /// Whether it got as far as pulling the image: networks and volumes are made before it.
     pub(super) fn has_prepared(&self) -> bool {
         let failed_before =
             matches!(self.task_cause, Some(Cause::Network | Cause::Unschedulable | Cause::SecretConfig))

@@ -147,9 +147,11 @@ impl Failing {
     /// Whether one of so many slots keeps failing, however the failures are spread over them: more of them failed in a
     /// row, none longer than `hold_down_min` before `at`, than could be without it.
     pub(super) fn one_keeps_failing(&self, replicas: u32, at: Timestamp, hold_down_min: Duration) -> bool {
-        let fails = self.slots.iter().filter(|slot| at.since(slot.last) < hold_down_min);
-        let in_a_row: u64 = fails.map(|slot| u64::from(slot.in_a_row)).sum();
-        in_a_row > u64::from(KEEPS_FAILING - 1) * u64::from(replicas)
+        let fails = || self.slots.iter().filter(|slot| at.since(slot.last) < hold_down_min);
+        // After it was scaled down, more slots have failed than there are.
+        let known = fails().filter(|slot| slot.slot != Slot::default()).count() as u64;
+        let in_a_row: u64 = fails().map(|slot| u64::from(slot.in_a_row)).sum();
+        in_a_row > u64::from(KEEPS_FAILING - 1) * u64::from(replicas).max(known)
     }
 
     /// One of those that were counted without a slot has one.

@@ -22,7 +22,7 @@ const DECISIONS: &str = "
 /// One storm of the past.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StormHistory {
-    /// [`Storm::id`](crate::model::Storm::id). It comes again when squall is started again: told apart by onset.
+    /// [`Storm::id`](crate::model::Storm::id). Two of one id are told apart by onset.
     pub id: String,
     /// What stormed.
     pub subject: Subject,
@@ -62,7 +62,7 @@ pub struct StormHistory {
     pub advice: String,
 }
 
-/// What the journal does not keep is unknown.
+/// The journal does not keep every field: the others are left empty.
 impl From<StormHistory> for Storm {
     fn from(known: StormHistory) -> Self {
         let mut causes = CauseCounts::default();

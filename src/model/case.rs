@@ -188,7 +188,7 @@ impl Case {
 
     /// A storm of it, with the id of the case, and from the onset of the case on.
     pub fn told(&self, storm: Storm) -> Storm {
-        Storm { id: self.id.clone(), onset: storm.onset.min(self.storm.onset), ..storm }
+        Storm { id: self.id.clone(), ..storm.since(self.storm.onset) }
     }
 
     /// What squall has done about it, or would have done, in words; may be empty.

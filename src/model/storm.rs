@@ -74,6 +74,12 @@ on_clock!(Storm { onset, updated, detected, ended } rest {
 });
 
 impl Storm {
+    /// As a storm that began at `onset`, if that is earlier. Its counts do not reach back to it, and are lower bounds.
+    #[must_use]
+    pub fn since(self, onset: Timestamp) -> Self {
+        Self { exact: self.exact && onset >= self.onset, onset: self.onset.min(onset), ..self }
+    }
+
     /// What it costs at the registry, in words: requests where they are counted, else tries.
     pub fn cost(&self) -> String {
         let pace = self.attempts_per_min.round();

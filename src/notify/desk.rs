@@ -97,6 +97,8 @@ impl Default for Settings {
 pub struct Memory {
     conversations: Vec<Arc<Conversation>>,
     pressing: Pressing,
+    #[serde(default)]
+    unsaid: VecDeque<Alert>,
 }
 
 /// What is told, and when. See the module.
@@ -138,7 +140,7 @@ impl Desk {
             by_case: BTreeMap::new(),
             next_number: 0,
             pressing: memory.pressing,
-            unsaid: VecDeque::new(),
+            unsaid: memory.unsaid,
             forgotten: 0,
             is_changed: false,
         };
@@ -159,7 +161,7 @@ impl Desk {
     /// What has been told so far.
     pub fn memory(&self) -> Memory {
         let told = self.conversations.values().filter(|conversation| conversation.is_told());
-        Memory { conversations: told.cloned().collect(), pressing: self.pressing.clone() }
+        Memory { conversations: told.cloned().collect(), pressing: self.pressing.clone(), unsaid: self.unsaid.clone() }
     }
 
     /// Whether its memory is another than when this was asked last: also a desk that does not lead tells, and its node may
@@ -428,6 +430,8 @@ impl Desk {
     fn forget_services(&mut self) {
         self.conversations.retain(|_, conversation| Arc::make_mut(conversation).forget(SubjectKind::SwarmService));
         self.by_case.retain(|key, _| key.0 != SubjectKind::SwarmService);
+        let is_service = |storm: &AlertStorm| storm.subject.kind == SubjectKind::SwarmService;
+        self.unsaid.retain(|alert| !alert.storms.iter().any(is_service));
     }
 
     fn forget_ended(&mut self) {

@@ -238,6 +238,13 @@ impl Responder {
         self.held.values_mut().filter(|held| !held.is_let_go).for_each(|held| held.next = held.next.min(now));
     }
 
+    /// Forgets which services are held: this node is no manager any more. It learns it anew from their labels.
+    pub fn forget_held_services(&mut self) {
+        self.held.clear();
+        self.listing = Listing::default();
+        self.changes.retain(|change| change.subject().kind != SubjectKind::SwarmService);
+    }
+
     /// Takes what the detector says.
     pub fn take(&mut self, now: Timestamp, notice: &Notice) {
         match notice {

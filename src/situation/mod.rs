@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Case, CaseKey, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, Timestamp, Transition, key_of,
-    on_clock,
+    Case, CaseKey, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, Transition,
+    key_of, on_clock,
 };
 
 /// What a situation is made of.
@@ -65,6 +65,8 @@ pub struct Situation {
     /// The storms that went on when the process before this one ended. One that is found again is the same case.
     recalled: BTreeMap<CaseKey, Arc<Storm>>,
     recalled_until: Option<Timestamp>,
+    /// Some of them were not found again.
+    has_lapsed: bool,
     /// How long a subject that was let go has to do without a failure.
     hold_down: Duration,
 }
@@ -79,6 +81,7 @@ impl Situation {
             transitions: VecDeque::new(),
             recalled: BTreeMap::new(),
             recalled_until: None,
+            has_lapsed: false,
             hold_down,
         }
     }
@@ -93,12 +96,27 @@ impl Situation {
         self.recalled_until = Some(now.plus(RECALLED_FOR));
     }
 
+    /// The ids of the storms that may be found again.
+    pub fn recalled(&self) -> impl Iterator<Item = &str> {
+        self.recalled.values().map(|storm| &*storm.id)
+    }
+
+    /// Whether storms were given up since this was asked last, because they were not found again.
+    pub fn take_lapse(&mut self) -> bool {
+        std::mem::take(&mut self.has_lapsed)
+    }
+
+    /// Drops without a transition the services that are held: this node does not see any more what becomes of them.
+    pub fn forget_held_services(&mut self) {
+        self.cases.retain(|key, case| key.0 != SubjectKind::SwarmService || !case.phase.is_held());
+    }
+
     /// A storm as its case tells it, whether that has begun or is recalled.
     pub fn told(&self, storm: Storm) -> Storm {
         let key = key_of(&storm.subject);
         match (self.cases.get(&key), self.recalled.get(&key)) {
             (Some(case), _) => case.told(storm),
-            (None, Some(known)) => Storm { id: known.id.clone(), onset: storm.onset.min(known.onset), ..storm },
+            (None, Some(known)) => Storm { id: known.id.clone(), ..storm.since(known.onset) },
             (None, None) => storm,
         }
     }
@@ -107,7 +125,8 @@ impl Situation {
     pub fn take(&mut self, now: Timestamp, input: Input, labels: &Labels) {
         let key = self.find(input.subject());
         let before = self.cases.get(&key).cloned();
-        let recalled = if before.is_none() { self.recalled.remove(&key) } else { None };
+        let begins = before.is_none() && matches!(input, Input::Storm(_) | Input::Hold(HoldChange::Held(_)));
+        let recalled = if begins { self.recalled.remove(&key) } else { None };
         let Some(after) = step::next(before.as_deref(), recalled, now, input, labels) else { return };
         self.put(now, key, before, after);
     }
@@ -116,7 +135,7 @@ impl Situation {
     pub fn refresh(&mut self, storm: Storm, labels: Option<&Labels>) -> Option<Arc<Case>> {
         let case = self.cases.get_mut(&key_of(&storm.subject)).filter(|case| !case.phase.is_held())?;
         let changed = Arc::make_mut(case);
-        changed.storm = Arc::new(Storm { onset: storm.onset.min(changed.storm.onset), ..storm });
+        changed.storm = Arc::new(storm.since(changed.storm.onset));
         if let Some(labels) = labels.filter(|labels| **labels != changed.labels) {
             changed.labels.clone_from(labels);
         }
@@ -126,6 +145,7 @@ impl Situation {
     /// Lets time pass: of what was let go, that which has not failed since is over, and the rest storms again.
     pub fn advance(&mut self, now: Timestamp) {
         if self.recalled_until.is_some_and(|until| now >= until) {
+            self.has_lapsed = !self.recalled.is_empty();
             self.recalled.clear();
             self.recalled_until = None;
         }
@@ -191,4 +211,6 @@ impl Situation {
     }
 }
 
-on_clock!(Situation { cases, transitions, recalled, recalled_until } rest { let_go, hold_down });
+on_clock!(Situation { cases, transitions, recalled, recalled_until } rest {
+    let_go, hold_down, has_lapsed,
+});

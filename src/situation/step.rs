@@ -18,7 +18,10 @@ pub(super) fn next(
 ) -> Option<Case> {
     let mut case = match (before, &input) {
         (Some(case), _) => case.clone(),
-        (None, Input::Storm(storm)) => begun(now, recalled.unwrap_or_else(|| Arc::clone(storm))),
+        (None, Input::Storm(storm)) => {
+            let recalled = recalled.filter(|known| continues(known, storm));
+            begun(now, recalled.unwrap_or_else(|| Arc::clone(storm)))
+        }
         (None, Input::Hold(HoldChange::Held(held))) => begun(now, held_storm(held, recalled)),
         // It is over already, or never was a case.
         (None, Input::Calm(_) | Input::Hold(HoldChange::Ended(..)) | Input::Refused { .. }) => return None,
@@ -157,10 +160,16 @@ fn end_at(case: &mut Case, now: Timestamp) {
     Arc::make_mut(&mut case.storm).state = StormState::Subsided;
 }
 
+/// Whether a storm that was found may be one that went on when the process before this one ended. If its beginning is known,
+/// and is later, it is another.
+fn continues(known: &Storm, found: &Storm) -> bool {
+    !found.exact || found.id == known.id || found.onset <= known.detected
+}
+
 /// A storm of a case that may have begun with an earlier one.
 fn since_onset_of(case: &Case, storm: Arc<Storm>) -> Arc<Storm> {
     let onset = case.storm.onset;
-    if storm.onset <= onset { storm } else { Arc::new(Storm { onset, ..(*storm).clone() }) }
+    if storm.onset <= onset { storm } else { Arc::new((*storm).clone().since(onset)) }
 }
 
 /// The storm of a quarantine that was there before this process.

@@ -94,7 +94,11 @@ impl State {
                         self.see(now, Input::Storm(Arc::new(storm)));
                     }
                 }
-                Some((kind, id, HoldEnd::Returned | HoldEnd::Gone)) => self.detector.end(kind, &id),
+                Some((kind, id, HoldEnd::Returned | HoldEnd::Gone)) => match self.detector.storm(kind, &id) {
+                    // A service that was made again under its name storms on.
+                    Some(storm) if storm.subject.id != id => self.see(now, Input::Storm(Arc::new(storm))),
+                    _ => self.detector.end(kind, &id),
+                },
                 None => {}
             }
         }

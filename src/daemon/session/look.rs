@@ -42,6 +42,10 @@ impl Session {
         if !is_first {
             self.list_everything().await?;
             self.judge_what_was_seen(epoch);
+            let has_lapsed = self.state().situation.take_lapse();
+            if has_lapsed {
+                self.close_old_storms().await;
+            }
             return Ok(());
         }
         self.state().listing.past = Past::Sought;

@@ -425,8 +425,10 @@ impl Session {
             let state = self.state();
             let Some(response) = &state.response else { return };
             let held = response.responder.held().map(|held| held.mark.storm);
-            let ids: Vec<String> =
-                state.detector.ongoing().map(|storm| state.situation.told(storm).id).chain(held).collect();
+            let found = state.detector.ongoing().map(|storm| state.situation.told(storm).id);
+            let others = state.situation.recalled().map(str::to_owned);
+            let cases = state.situation.cases().map(|case| case.id.clone());
+            let ids: Vec<String> = found.chain(held).chain(others).chain(cases).collect();
             (response.journal.clone(), ids, state.clock.now())
         };
         journal.close_storms_not_in(&ids, now).await;

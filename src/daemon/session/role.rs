@@ -48,6 +48,11 @@ impl State {
             // For this node no service is listed any more.
             self.detector.begin_listing(self.clock.now());
             self.detector.end_listing();
+            // Another manager may give back what is held, before this one sees it again.
+            self.situation.forget_held_services();
+            if let Some(response) = &mut self.response {
+                response.responder.forget_held_services();
+            }
         }
         Some(self.role)
     }

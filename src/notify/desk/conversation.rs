@@ -10,8 +10,8 @@ use super::group::families;
 use super::words;
 use super::{Settings, id_of, severity_of};
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, Storm, SubjectKind,
-    Timestamp, on_clock,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Phase, Step, SubjectKind, Timestamp,
+    on_clock,
 };
 use crate::notify::news::Heard;
 use crate::notify::silence::Silence;
@@ -437,7 +437,7 @@ fn as_told(known: &Case, now: &Arc<Case>) -> Arc<Case> {
     if known.id == now.id && onset == now.storm.onset {
         return Arc::clone(now);
     }
-    let storm = Arc::new(Storm { onset, ..(*now.storm).clone() });
+    let storm = Arc::new((*now.storm).clone().since(onset));
     Arc::new(Case { id: known.id.clone(), storm, ..(**now).clone() })
 }
 
