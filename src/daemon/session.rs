@@ -95,7 +95,7 @@ struct State {
     info: Info,
     clock: DaemonClock,
     role: Role,
-    /// What it was when that was said last.
+    /// The role that was said last.
     role_said: Role,
     sight: Sight,
     listing: Listing,

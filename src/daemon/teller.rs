@@ -231,14 +231,14 @@ impl Teller {
                 // While there are none, the desk hears nothing.
                 (leads, sees, has_listed, had_receivers) = (None, None, false, has_receivers);
                 if has_receivers {
-                    session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
+                    self.put_cases(session);
                 }
             }
             let sees_services = session.role() == Role::Manager;
             if sees != Some(sees_services) && self.pass(News::SeesServices(sees_services)) {
                 // Until now its desk took no case of a service.
                 if sees == Some(false) {
-                    session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
+                    self.put_cases(session);
                 }
                 sees = Some(sees_services);
             }
@@ -267,6 +267,11 @@ impl Teller {
             let every = if is_at_rest { SHOWN_EVERY_AT_REST } else { SHOWN_EVERY };
             tokio::time::sleep(every.max(began.elapsed().saturating_mul(SHOWN_SHARE))).await;
         }
+    }
+
+    /// Passes on all cases, for a desk that has heard of none.
+    fn put_cases(&self, session: &Session) {
+        session.cases().into_iter().for_each(|heard| self.inbox.put(heard));
     }
 
     /// Passes on the figures of all storms, a part when the one before it was taken, so that they take no room. A desk that

@@ -9,8 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
-use super::opened::Opened;
-use super::opened::SessionError;
+use super::opened::{Opened, SessionError};
 use super::session::Session;
 use super::supervisor::Supervisor;
 use crate::config::Config;

@@ -106,9 +106,10 @@ impl<I: Id, T: Keyed> Arena<I, T> {
     }
 
     pub(super) fn remove(&mut self, id: I) -> Option<T> {
-        let keys: Vec<T::Key> = self.get(id)?.keys().collect();
-        keys.into_iter().for_each(|key| self.remove_key(key, id));
         let thing = self.things.get_mut(id.place())?.take()?;
+        for key in thing.keys() {
+            self.remove_key(key, id);
+        }
         self.generations[id.place()] = self.generations[id.place()].wrapping_add(1);
         self.free.push(id);
         Some(thing)
@@ -159,7 +160,7 @@ impl<I: Id, T: Keyed> Arena<I, T> {
         Handle { id, generation: self.generations[id.place()] }
     }
 
-    /// What the handle was made for, while it is there.
+    /// The thing that the handle was made for, if it is still there.
     pub(super) fn at(&self, handle: Handle<I>) -> Option<&T> {
         self.get(handle.id).filter(|_| self.generations[handle.id.place()] == handle.generation)
     }
@@ -186,13 +187,13 @@ impl<I: Id, T: Keyed> Index<I> for Arena<I, T> {
     type Output = T;
 
     fn index(&self, id: I) -> &T {
-        self.get(id).expect("whoever forgets a thing forgets its number")
+        self.get(id).expect("its number was forgotten with the thing")
     }
 }
 
 impl<I: Id, T: Keyed> IndexMut<I> for Arena<I, T> {
     fn index_mut(&mut self, id: I) -> &mut T {
-        self.get_mut(id).expect("whoever forgets a thing forgets its number")
+        self.get_mut(id).expect("its number was forgotten with the thing")
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Attempt {
     pub(super) superseded: Superseded,
     pub(super) signs: Signs,
     pub(super) is_job: bool,
-    /// What it asked of a registry is counted.
+    /// Its requests to a registry are counted.
     pub(super) is_accounted: bool,
     /// What it was judged to be.
     pub(super) outcome: Option<Outcome>,
@@ -44,7 +44,8 @@ pub(super) struct Attempt {
 keyed!(Attempt);
 
 on_clock!(Attempt { created, ended, state_since } rest {
-    key, subject, slot, node, version, listing, state, desired, exit_code, task_cause, pull_cause, life, superseded, signs, is_job, is_accounted, outcome,
+    key, subject, slot, node, version, listing, state, desired, exit_code, task_cause, pull_cause, life, superseded,
+    signs, is_job, is_accounted, outcome,
 });
 
 /// How far its container is known to have come.
@@ -67,7 +68,7 @@ pub(super) enum Superseded {
     Unwatched,
 }
 
-/// What else may be told of an attempt.
+/// Another thing that may be known of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sign {
     Killed,

@@ -4,7 +4,7 @@ use super::arena::keyed;
 use super::key::Key;
 use crate::budget::Engine;
 
-/// What is known of one node.
+/// A node of the Swarm.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     pub(super) key: Key,
@@ -13,7 +13,7 @@ pub(super) struct Node {
     pub(super) engine: Box<str>,
     /// It is ready, and takes tasks.
     pub(super) is_active: bool,
-    /// How it pulls, where the daemon told.
+    /// How it pulls, if the daemon told.
     pub(super) store: Option<Engine>,
 }
 

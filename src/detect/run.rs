@@ -65,7 +65,7 @@ pub(super) struct Episode {
     pub(super) is_whole: bool,
 }
 
-/// What a failure led to.
+/// The effect of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     None,

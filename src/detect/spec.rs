@@ -2,7 +2,7 @@
 
 use crate::model::{Timestamp, on_clock};
 
-/// Hashes of specifications, 0 where none was told.
+/// Hashes of specifications; 0 if none is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Specs {
     /// Of its newest attempt.

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,7 @@ pub enum HoldChange {
 }
 
 impl HoldChange {
-    /// What it is about.
+    /// The subject whose hold changed.
     pub fn subject(&self) -> &Subject {
         match self {
             Self::Held(held) => &held.subject,
@@ -172,6 +173,10 @@ impl OnClock for HoldChange {
     }
 }
 
+/// How long after everything was listed a case may be found again that went on when the process before this one ended.
+/// A storm with a loop period of 40 s needs as long.
+pub const FOUND_AGAIN_WITHIN: Duration = Duration::from_secs(120);
+
 /// What a case is known by: the name of its subject, which survives every attempt and every restart.
 pub type CaseKey = (SubjectKind, String);
 
@@ -188,7 +193,7 @@ impl Case {
 
     /// A storm of it, with the id of the case, and from the onset of the case on.
     pub fn told(&self, storm: Storm) -> Storm {
-        Storm { id: self.id.clone(), ..storm.since(self.storm.onset) }
+        storm.part_of(&self.id, self.storm.onset)
     }
 
     /// What squall has done about it, or would have done, in words; may be empty.

@@ -23,7 +23,9 @@ mod time;
 
 pub use alert::{ALERT_STORMS_KNOWN_MAX, ALERT_STORMS_MAX, Alert, AlertKind, AlertStorm, DeliveryOutcome, Severity};
 pub use budget::{Budget, BudgetAnswer, BudgetReading, BudgetStanding, Exhaustion};
-pub use case::{Case, CaseKey, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine, Step, Transition, key_of};
+pub use case::{
+    Case, CaseKey, FOUND_AGAIN_WITHIN, Hold, HoldChange, HoldEnd, Labels, Phase, Quarantine, Step, Transition, key_of,
+};
 pub use cause::{Cause, CauseCounts};
 pub use finding::{Finding, FindingKind};
 pub use hash::fnv_64;

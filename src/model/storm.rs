@@ -74,6 +74,12 @@ on_clock!(Storm { onset, updated, detected, ended } rest {
 });
 
 impl Storm {
+    /// Part of a storm that has this id and began at `onset`, if that is earlier.
+    #[must_use]
+    pub fn part_of(self, id: &str, onset: Timestamp) -> Self {
+        Self { id: id.to_owned(), ..self.since(onset) }
+    }
+
     /// As a storm that began at `onset`, if that is earlier. Its counts do not reach back to it, and are lower bounds.
     #[must_use]
     pub fn since(self, onset: Timestamp) -> Self {
@@ -173,19 +179,6 @@ impl OnClock for Notice {
             | Self::Moved { storm, .. }
             | Self::Subsided(storm) => storm.step(step),
             Self::Found(finding) => finding.step(step),
-        }
-    }
-}
-
-impl Notice {
-    /// What it is about.
-    pub fn subject(&self) -> &Subject {
-        match self {
-            Self::Onset(storm)
-            | Self::CauseChanged { storm, .. }
-            | Self::Moved { storm, .. }
-            | Self::Subsided(storm) => &storm.subject,
-            Self::Found(finding) => &finding.subject,
         }
     }
 }

@@ -31,8 +31,8 @@ use pressing::Pressing;
 use super::news::{Heard, News};
 use super::silence::Silence;
 use crate::model::{
-    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, Labels, Severity, SubjectKind, Timestamp,
-    fnv_64, on_clock,
+    ALERT_STORMS_KNOWN_MAX, Alert, AlertKind, AlertStorm, Case, CaseKey, FOUND_AGAIN_WITHIN, Labels, Severity,
+    SubjectKind, Timestamp, fnv_64, on_clock,
 };
 
 /// How many conversations go on; of more those that were changed first are forgotten.
@@ -44,9 +44,6 @@ const UNSAID_FOR: Duration = Duration::from_secs(60);
 const UNSAID_MAX: usize = 100;
 /// A storm that is found within this time after the start, and began before it, is told as one that was there.
 const BASELINE_FOR: Duration = Duration::from_secs(30);
-/// How long after everything was listed a case that is not found again is over: as long as a storm with a loop period
-/// of 40 s needs to be found again.
-const RESUME_FOR: Duration = Duration::from_secs(120);
 
 /// What the desk goes by. The defaults are argued where they stand.
 #[derive(Clone, Debug)]
@@ -210,7 +207,6 @@ impl Desk {
             News::SeesServices(sees) => {
                 self.sees_services = sees;
                 if !sees {
-                    self.is_changed = true;
                     self.forget_services();
                 }
             }
@@ -266,7 +262,7 @@ impl Desk {
             self.digest.begin(now);
             alerts.extend(self.gather(now, &digested, AlertKind::Digest, ""));
         }
-        let has_told = !unled.is_empty();
+        self.is_changed |= !alerts.is_empty() || !unled.is_empty();
         self.unsaid.retain(|alert| now.since(alert.at) < UNSAID_FOR);
         self.unsaid.extend(unled);
         if self.leads && self.unsaid.len() > self.settings.digest_over {
@@ -280,7 +276,7 @@ impl Desk {
         }
         let over = self.unsaid.len().saturating_sub(UNSAID_MAX);
         self.unsaid.drain(..over);
-        self.is_changed |= !alerts.is_empty() || has_told;
+        self.is_changed |= !alerts.is_empty();
         self.forget_ended();
         alerts
     }
@@ -298,7 +294,7 @@ impl Desk {
             Some(at) => conversations.map(|next| next.max(at)),
             None => conversations,
         };
-        let missed = self.listed.map(|listed| listed.plus(RESUME_FOR));
+        let missed = self.listed.map(|listed| listed.plus(FOUND_AGAIN_WITHIN));
         conversations.into_iter().chain(self.pressing.next_deadline(&self.settings)).chain(missed).min()
     }
 
@@ -350,7 +346,7 @@ impl Desk {
 
     /// What an earlier process told, and this one has not found though everything was listed long ago, is over.
     fn miss(&mut self, now: Timestamp) {
-        if self.listed.is_none_or(|listed| now.since(listed) < RESUME_FOR) {
+        if self.listed.is_none_or(|listed| now.since(listed) < FOUND_AGAIN_WITHIN) {
             return;
         }
         // Once a process.
@@ -432,6 +428,7 @@ impl Desk {
         self.by_case.retain(|key, _| key.0 != SubjectKind::SwarmService);
         let is_service = |storm: &AlertStorm| storm.subject.kind == SubjectKind::SwarmService;
         self.unsaid.retain(|alert| !alert.storms.iter().any(is_service));
+        self.is_changed = true;
     }
 
     fn forget_ended(&mut self) {

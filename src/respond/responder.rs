@@ -270,7 +270,7 @@ impl Responder {
                 self.storms.remove(from);
                 self.credits.remove(from);
                 self.said.remove(from);
-                // What failed before the service was made again proves nothing against it.
+                // Failures of the service before it was made again prove nothing against it.
                 let wait = Wait { answered: Some(now), ..Wait::new(storm, now) };
                 self.storms.insert(storm.subject.id.clone(), wait);
             }
@@ -492,7 +492,7 @@ impl Responder {
 on_clock!(Responder { budget, storms, held, let_go, hands_off, container_storms, latest, changes } rest {
     settings, said, stopped, unfinished, credits, services, leads, listing, counters,
 });
-// Of the storm no time is used.
+// The times of the storm are not used.
 on_clock!(Wait { next, answered } rest { storm, version, failures });
 on_clock!(HandsOff { until } rest { template });
 

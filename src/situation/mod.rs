@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    Case, CaseKey, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, SubjectKind, Timestamp, Transition,
-    key_of, on_clock,
+    Case, CaseKey, FOUND_AGAIN_WITHIN, HoldChange, Labels, Phase, Refusal, Response, Storm, Subject, SubjectKind,
+    Timestamp, Transition, key_of, on_clock,
 };
 
 /// What a situation is made of.
@@ -49,10 +49,6 @@ impl Input {
         }
     }
 }
-
-/// How long after everything was listed a storm that went on when the process before this one ended may be found again: a
-/// loop with a period of 40 s needs as long.
-const RECALLED_FOR: Duration = Duration::from_secs(120);
 
 /// The one list of cases. See the module. It holds as many as the detector and the responder hold subjects; both have
 /// a cap.
@@ -91,9 +87,9 @@ impl Situation {
         self.recalled.extend(storms.into_iter().map(|storm| (key_of(&storm.subject), Arc::new(storm))));
     }
 
-    /// Everything was listed for the first time at `now`: what is recalled and goes on is found soon.
+    /// Everything was listed for the first time at `now`: recalled storms that go on are found soon.
     pub fn listed(&mut self, now: Timestamp) {
-        self.recalled_until = Some(now.plus(RECALLED_FOR));
+        self.recalled_until = Some(now.plus(FOUND_AGAIN_WITHIN));
     }
 
     /// The ids of the storms that may be found again.
@@ -106,7 +102,7 @@ impl Situation {
         std::mem::take(&mut self.has_lapsed)
     }
 
-    /// Drops without a transition the services that are held: this node does not see any more what becomes of them.
+    /// Drops the services that are held, without a transition: this node cannot see them any more.
     pub fn forget_held_services(&mut self) {
         self.cases.retain(|key, case| key.0 != SubjectKind::SwarmService || !case.phase.is_held());
     }
@@ -116,7 +112,7 @@ impl Situation {
         let key = key_of(&storm.subject);
         match (self.cases.get(&key), self.recalled.get(&key)) {
             (Some(case), _) => case.told(storm),
-            (None, Some(known)) => Storm { id: known.id.clone(), ..storm.since(known.onset) },
+            (None, Some(known)) => storm.part_of(&known.id, known.onset),
             (None, None) => storm,
         }
     }

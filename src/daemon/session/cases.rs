@@ -124,9 +124,10 @@ impl Response {
             _ => false,
         };
         if is_of_note {
-            let is_as_told = storm.id == transition.case.id;
-            let told = || Arc::new(transition.case.told((**storm).clone()));
-            self.journal.note(Entry::Storm(if is_as_told { Arc::clone(storm) } else { told() }));
+            // Most have the id of their case, and need no copy.
+            let is_told = storm.id == transition.case.id;
+            let told = if is_told { Arc::clone(storm) } else { Arc::new(transition.case.told((**storm).clone())) };
+            self.journal.note(Entry::Storm(told));
         }
     }
 }

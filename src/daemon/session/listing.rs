@@ -1,4 +1,4 @@
-//! What a session has listed.
+//! The results of a session's listings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub(super) struct Listing {
     pub(super) has_lost_images: bool,
 }
 
-/// How much is known of what was before the session.
+/// How much is known of the time before the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Past {
     /// Nothing.
@@ -29,14 +29,14 @@ pub(super) enum Past {
     Unknown,
     /// The first sweep is under way.
     Sought,
-    /// The first sweep has come to what the daemon and its log remember. That may be gone since: nothing is said of it
-    /// until the listings are held against it.
+    /// The first sweep has read the events and log lines of the time before. Nothing is said of them until they are
+    /// compared with the listings: they may be about services that are gone.
     Read,
-    /// All that can be.
+    /// Everything that can be known.
     Known,
 }
 
-/// What a listing of services tells, besides what the detector and the responder make of it.
+/// The part of a listing of services that neither the detector nor the responder keeps.
 #[derive(Debug, Default)]
 pub(super) struct Services {
     /// Those with fewer tasks than they should have, and since when.

@@ -1,4 +1,4 @@
-//! What a session keeps to answer storms.
+//! The state from which a session answers storms.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,16 +22,16 @@ const LET_GO_SINCE: Duration = Duration::from_secs(30 * 86_400);
 /// How often the attempts of each minute go to the journal, with the storms as they are by then.
 pub(super) const MINUTES_EVERY: Duration = Duration::from_secs(10);
 
-/// What the session needs to respond.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) responder: Responder,
     pub(super) journal: Journal,
-    /// What was permitted, and nobody knows how it ended.
+    /// Permitted decisions whose outcome is not known.
     pub(super) unsettled: Vec<Decision>,
-    /// When that is looked at next.
+    /// When their outcomes are looked for next.
     pub(super) unsettled_at: Instant,
-    /// When it was asked last who leads, where it was.
+    /// When the Swarm was asked last who leads, if it was.
     pub(super) leader_asked: Option<Instant>,
     pub(super) leads: bool,
     /// The nodes that may be given tasks, and when they were listed.
@@ -42,13 +42,13 @@ pub(super) struct Response {
     pub(super) storms_after: Option<SubjectId>,
     /// Some that have begun are not in the journal yet.
     pub(super) is_behind: bool,
-    /// When what is stopped is looked at next.
+    /// When stopped containers are looked at next.
     pub(super) stopped_at: Instant,
     /// Why the journal is in memory, as it was said last.
     pub(super) no_journal: Option<String>,
-    /// What became of the last action of a subject, where it failed: it is said once.
+    /// How the last action on a subject failed, so that it is said once.
     pub(super) failing: BTreeMap<(SubjectKind, String), String>,
-    /// To be said when the loop comes to it.
+    /// Messages that the loop says in its next turn.
     pub(super) to_say: Vec<Said>,
 }
 
@@ -86,7 +86,7 @@ impl Response {
         let deadline = self.responder.next_deadline().map(|at| Instant::now() + at.since(now));
         let leader = Some(self.leader_at().unwrap_or_else(Instant::now));
         let stopped = (!self.responder.stopped().is_empty()).then_some(self.stopped_at);
-        // Also where nothing storms or is held any more.
+        // Even if nothing storms or is held any more.
         let unsettled = (!self.unsettled.is_empty()).then_some(self.unsettled_at);
         deadline.into_iter().chain(leader).chain(stopped).chain(unsettled).min()
     }

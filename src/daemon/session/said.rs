@@ -1,12 +1,12 @@
 use super::role::Role;
 use crate::model::{Decision, Finding, Gap, Settlement, Transition};
 
-/// What a session has to say as it happens.
+/// A message of a session, as things happen.
 #[derive(Clone, Debug)]
 pub enum Said {
     /// A case began, took a step, or is over.
     Case(Transition),
-    /// Something waits that ought not to.
+    /// A task waits for too long, or a registry fails.
     Found(Box<Finding>),
     /// A span that cannot be vouched for.
     Gap(Gap),
@@ -18,7 +18,7 @@ pub enum Said {
     NoLog(String),
     /// A listing failed, and why; said once per change.
     Trouble(String),
-    /// What was decided about a storm or a quarantine, said once.
+    /// A decision about a storm or a quarantine; said once.
     Decided(Decision),
     /// How a permitted decision ended.
     Settled(Decision, Settlement),
@@ -26,6 +26,6 @@ pub enum Said {
     NoJournal(String),
     /// The journal is written again.
     JournalBack,
-    /// The node has become this: a manager sees services, another node does not.
+    /// The node has another role. Only a manager sees services.
     Role(Role),
 }

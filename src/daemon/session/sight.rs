@@ -1,5 +1,5 @@
-//! What the session can vouch for, and the spans for which it cannot: events that were missed, listings that failed, a
-//! clock that was stepped. While such a span goes on nothing is decided.
+//! The spans for which a session cannot vouch: events were missed, listings failed, or a clock was stepped. Nothing is
+//! decided while such a span goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const GAPS_MAX: usize = 1000;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Sight {
-    /// Why the daemon cannot be reached, where it cannot.
+    /// Why the daemon cannot be reached, if it cannot.
     pub(super) lost: Option<String>,
     /// Why its log cannot be read.
     pub(super) no_log: Option<String>,
@@ -120,7 +120,7 @@ impl Sight {
         }
     }
 
-    /// Ends the open span where everything has been listed since and it is known whether events are missing; it is a
+    /// Ends the open span if everything has been listed since and it is known whether events are missing; it is a
     /// gap if they are, or if it was long.
     pub(super) fn close(&mut self, now: Timestamp) -> Option<Gap> {
         let is_over = |open: &mut OpenGap| open.is_listed && !self.is_in_doubt && self.lost.is_none();
@@ -172,7 +172,7 @@ mod tests {
     fn a_sweep_while_the_event_stream_is_lost_gives_no_sight_back() {
         let mut sight = seeing();
         assert!(sight.lose_daemon(at(10), "gone"));
-        assert!(!sight.lose_daemon(at(11), "still gone"), "it is said once");
+        assert!(!sight.lose_daemon(at(11), "still gone"), "the loss is said once");
         sight.swept(sight.epoch());
         assert!(sight.is_blind() && sight.close(at(12)).is_none());
         // Nor does one that began before the stream was back.

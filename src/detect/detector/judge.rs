@@ -259,7 +259,7 @@ impl Detector {
         }
     }
 
-    /// A subject has another id: if it storms, that is said.
+    /// Says that a storm goes on under another id, if the subject storms.
     pub(in crate::detect) fn announce_move(&mut self, index: SubjectId, from: String) {
         if let Some(storm) = self.storm_of(index) {
             self.notify(Notice::Moved { storm: Arc::new(storm), from });

@@ -25,7 +25,7 @@ pub(in crate::detect) struct Clock {
     pub(in crate::detect) blind_until: Timestamp,
 }
 
-/// What is to be forgotten, in that order.
+/// The order in which attempts and subjects are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Oldest {
     pub(super) settled: VecDeque<Handle<AttemptId>>,
@@ -48,7 +48,7 @@ pub(in crate::detect) struct Listing {
     pub(in crate::detect) has_tasks: bool,
 }
 
-/// What is counted, and what was asked of registries.
+/// Counts of attempts, and of requests to registries.
 #[derive(Debug)]
 pub(in crate::detect) struct Books {
     /// Attempts and failures by minute and subject, if they are counted.
@@ -60,11 +60,11 @@ pub(in crate::detect) struct Books {
     pub(super) incidents: Incidents,
     /// The first event or line of a log.
     pub(in crate::detect) began: Option<Timestamp>,
-    /// What is older is neither counted by minute nor metered.
+    /// Attempts and requests before this are neither counted by minute nor metered.
     pub(super) counted_from: Timestamp,
 }
 
-/// What there is to say, and what was said.
+/// Notices that wait, and a record of those that were said.
 #[derive(Debug, Default)]
 pub(in crate::detect) struct Said {
     pub(super) notices: VecDeque<Notice>,
@@ -75,7 +75,7 @@ pub(in crate::detect) struct Said {
     pub(in crate::detect) ended: VecDeque<Storm>,
 }
 
-// What falls due was judged before, and when the next storm subsides is found out anew.
+// Everything that was due has been judged, and the next end of a storm is calculated anew.
 on_clock!(Clock { now, pace, next_waiting, blind_until } rest { due, next_subside });
 on_clock!(Listing { services } rest { tasks, has_tasks });
 on_clock!(Oldest { left } rest { settled, open });

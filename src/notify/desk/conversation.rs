@@ -382,7 +382,7 @@ impl Conversation {
     pub(super) fn told_storms(&self) -> impl Iterator<Item = AlertStorm> + '_ {
         let is_told = self.messages > 0 && !self.is_done && self.held_back.is_none();
         let told = self.members.values().filter(move |member| is_told && !member.is_over());
-        // Of what this process has not heard of it does not know that it goes on.
+        // A case that this process has not heard of may be over.
         let heard = told.filter(|member| member.is_heard);
         heard.filter(|member| !member.changes.contains(&Change::Begun)).map(|member| member.alert_storm())
     }
@@ -433,11 +433,10 @@ impl Conversation {
 
 /// A case as it is now, under the id and with the onset that it was told with first.
 fn as_told(known: &Case, now: &Arc<Case>) -> Arc<Case> {
-    let onset = known.storm.onset.min(now.storm.onset);
-    if known.id == now.id && onset == now.storm.onset {
+    if known.id == now.id && known.storm.onset >= now.storm.onset {
         return Arc::clone(now);
     }
-    let storm = Arc::new((*now.storm).clone().since(onset));
+    let storm = Arc::new(known.told((*now.storm).clone()));
     Arc::new(Case { id: known.id.clone(), storm, ..(**now).clone() })
 }
 
